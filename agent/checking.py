@@ -1,0 +1,61 @@
+"""Whether a skill use fits its spec, told in words that a model can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from ..skills.calls import SkillProblem, SkillSpec, SkillUse
+from ..skills.errors import BadConfiguration, BadSkillUse, SkillError, UnknownSkill
+
+__all__ = ["UseChecker", "problem_of"]
+
+_LONGEST = 400
+
+
+class UseChecker:
+    """Checks uses against the specs on offer."""
+
+    def __init__(self, specs: Iterable[SkillSpec]) -> None:
+        """Raises `BadConfiguration` when the schema of a spec is none."""
+        self._validators = {spec.name: _validator(spec) for spec in specs}
+
+    def check(self, use: SkillUse) -> None:
+        """Raises `UnknownSkill`, or `BadSkillUse` with the first thing to correct."""
+        if use.name not in self._validators:
+            known = ", ".join(self._validators) or "none"
+            raise UnknownSkill(f"there is no skill {use.name!r}; there is: {known}")
+        try:
+            error = best_match(self._validators[use.name].iter_errors(use.arguments))
+        except Unresolvable as unresolvable:
+            raise BadConfiguration(f"skill {use.name!r}: its schema: {unresolvable}") from None
+        if error:
+            raise BadSkillUse(f"{use.name}: {_describe(error)}")
+
+
+def problem_of(error: SkillError) -> SkillProblem:
+    """The form in which the model, or a reader of a plan, is told of `error`."""
+    return SkillProblem(kind=error.kind, message=str(error))
+
+
+def _validator(spec: SkillSpec) -> Draft202012Validator:
+    try:
+        Draft202012Validator.check_schema(spec.parameters)
+    except SchemaError as error:
+        raise BadConfiguration(
+            f"skill {spec.name!r}: its parameters are no JSON schema: {error.message}"
+        ) from error
+    # An empty registry, because the default one fetches what a "$ref" names from the network.
+    registry: Registry[Any] = Registry()
+    return Draft202012Validator(spec.parameters, registry=registry)
+
+
+def _describe(error: ValidationError) -> str:
+    place = ".".join(str(step) for step in error.absolute_path)
+    told = f"{place}: {error.message}" if place else error.message
+    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."

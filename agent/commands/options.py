@@ -1,0 +1,126 @@
+"""Options that several commands share, and what they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ...skills.errors import BadInput
+from ...skills.images import MAX_BYTES, ImageRef, ImageStore
+from ..profiles import PROFILES
+from ..session import SessionOptions
+
+__all__ = ["out_option", "read_images", "session_options", "with_session_options"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Names(click.ParamType):
+    """Names with commas between them; empty text means none at all."""
+
+    name = "a,b"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        names = value.split(",") if isinstance(value, str) else value
+        return tuple(name.strip() for name in names if name.strip())
+
+
+_SESSION_OPTIONS = (
+    click.option(
+        "--profile",
+        type=click.Choice(list(PROFILES)),
+        default="embedded",
+        envvar="LLAVA_PLUS_PROFILE",
+        show_default=True,
+        help="Defaults for all that follows.",
+    ),
+    click.option(
+        "--lmm",
+        metavar="NAME",
+        envvar="LLAVA_PLUS_LMM",
+        help="embedded, a folder, a name on the hub, or URL#MODEL of an OpenAI-compatible server.",
+    ),
+    click.option("--device", help="cpu, cuda or auto. [default: of the profile]"),
+    click.option("--skills", type=_Names(), help="Offer only these skills; '' offers none."),
+    click.option(
+        "--workers",
+        metavar="URL",
+        multiple=True,
+        help="Use this running worker instead of starting one; may be repeated.",
+    ),
+    click.option(
+        "--max-steps",
+        type=click.IntRange(1, 100),
+        default=6,
+        show_default=True,
+        help="Replies of the LMM per request; the last must be an answer.",
+    ),
+    click.option(
+        "--turn-seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        default=120.0,
+        show_default=True,
+        help="Time for one request, skills included.",
+    ),
+)
+
+out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("llava-plus-out"),
+    show_default=True,
+    help="Folder for annotated and edited images.",
+)
+
+
+def with_session_options(command: Command) -> Command:
+    """Add the options that `session_options` reads."""
+    for option in reversed(_SESSION_OPTIONS):
+        command = option(command)
+    return command
+
+
+def session_options(
+    *,
+    profile: str,
+    lmm: str | None,
+    device: str | None,
+    skills: tuple[str, ...] | None,
+    workers: tuple[str, ...],
+    max_steps: int,
+    turn_seconds: float,
+    plan: bool = False,
+) -> SessionOptions:
+    """The options of a session, with the profile's defaults. Raises `click.UsageError`."""
+    chosen = PROFILES[profile]
+    if not (lmm or chosen.lmm):
+        raise click.UsageError(f"profile {profile!r} needs --lmm URL#MODEL")
+    if not (workers or chosen.starts_workers or plan):
+        raise click.UsageError(f"profile {profile!r} needs --workers URL")
+    return SessionOptions(
+        lmm=lmm or chosen.lmm or "",
+        skills=skills,
+        workers=workers,
+        device=device or chosen.device,
+        max_steps=max_steps,
+        turn_seconds=turn_seconds,
+        plan=plan,
+    )
+
+
+def read_images(paths: Sequence[Path], store: ImageStore) -> list[ImageRef]:
+    """Check the images at `paths` and keep them. Raises `BadInput` that names the file."""
+    return [store.add(_read(path), name=str(path)) for path in paths]
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}" if not path.exists() else f"{path} is no file")
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error

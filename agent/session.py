@@ -1,0 +1,147 @@
+"""Everything a command needs to take turns, opened at once and closed in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from ..model.conversation import Conversation
+from ..model.lmm import LMM
+from ..skills.calls import SkillSpec
+from ..skills.discovery import installed_skills, load_skill
+from ..skills.errors import BadConfiguration, UnknownSkill
+from ..skills.skill import Skill
+from .dispatcher import Dispatcher, LocalDispatcher
+from .loop import Agent
+from .together import together
+
+__all__ = ["Session", "SessionOptions", "load_skills", "open_lmm", "open_session"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How to open a session.
+
+    `skills=None` offers every skill there is. They run on `workers`, or in one process that is
+    started for them; with `plan` they are only read about.
+    """
+
+    lmm: str
+    skills: tuple[str, ...] | None = None
+    workers: tuple[str, ...] = ()
+    device: str = "cpu"
+    max_steps: int = 6
+    turn_seconds: float = 120.0
+    plan: bool = False
+
+
+@dataclass(frozen=True)
+class Session:
+    """An agent, and the skills that it offers in a new conversation."""
+
+    agent: Agent
+    skills: tuple[SkillSpec, ...]
+
+    def conversation(self) -> Conversation:
+        """A new conversation."""
+        return Conversation(skills=self.skills)
+
+
+@asynccontextmanager
+async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
+    """Load the LMM and start the workers, both at once; stop and close all at the end.
+
+    Raises `BadConfiguration`, `UnknownSkill` or `WorkerUnavailable` when there is no such thing.
+    """
+    device = _chosen(options.device)
+    async with AsyncExitStack() as stack:
+        async with together() as group:
+            # In a thread, so that only the longer of the two is waited for.
+            loading = group.create_task(asyncio.to_thread(open_lmm, options.lmm, device))
+            starting = group.create_task(_open_dispatcher(options, device, stack))
+        lmm, dispatcher = loading.result(), starting.result()
+        stack.push_async_callback(lmm.aclose)
+        specs = _restricted(await dispatcher.specs(), options.skills)
+        agent = Agent(
+            lmm, dispatcher, max_steps=options.max_steps, turn_seconds=options.turn_seconds
+        )
+        yield Session(agent, specs)
+
+
+def open_lmm(name: str, device: str) -> LMM:
+    """The LMM `embedded`, or behind `URL#MODEL`, or in a folder or a repository of the hub."""
+    if name.startswith(("http://", "https://")):
+        from ..model.remote import RemoteLMM
+
+        url, _, model = name.partition("#")
+        if not model:
+            raise BadConfiguration(f"the LMM {name} needs the model's name too: {url}#MODEL")
+        return RemoteLMM(url, model)
+    from ..model.local import LocalLMM, embedded_folder
+
+    return LocalLMM.load(embedded_folder() if name == "embedded" else name, device=device)
+
+
+def load_skills(names: Sequence[str] | None) -> list[Skill]:
+    """The named skills, or all; of these, one that cannot be imported is logged and left out."""
+    if names is not None:
+        return [load_skill(name) for name in dict.fromkeys(names)]
+    skills = []
+    for installed in installed_skills().values():
+        try:
+            skills.append(installed.load())
+        except BadConfiguration as error:
+            log.warning("%s; it is left out", error)
+    return skills
+
+
+async def _open_dispatcher(
+    options: SessionOptions, device: str, stack: AsyncExitStack
+) -> Dispatcher:
+    if options.workers:
+        from ..skills.worker import SECRET_VARIABLE
+        from .dispatcher import HttpDispatcher
+
+        secret = os.environ.get(SECRET_VARIABLE)
+        dispatcher: Dispatcher = HttpDispatcher(options.workers, secret=secret)
+    else:
+        skills = load_skills(options.skills)
+        if options.plan or not skills:
+            dispatcher = LocalDispatcher(skills)
+        else:
+            from .fleet import start_fleet
+
+            group = [skill.name for skill in skills]
+            fleet = await stack.enter_async_context(start_fleet([group], device=device))
+            dispatcher = fleet.dispatcher()
+    stack.push_async_callback(dispatcher.aclose)
+    return dispatcher
+
+
+def _restricted(specs: list[SkillSpec], names: Sequence[str] | None) -> tuple[SkillSpec, ...]:
+    """The specs that were asked for, in that order. Raises `UnknownSkill`."""
+    if names is None:
+        return tuple(specs)
+    offered = {spec.name: spec for spec in specs}
+    for name in names:
+        if name not in offered:
+            known = ", ".join(offered) or "none"
+            raise UnknownSkill(f"no worker offers the skill {name!r}; there is: {known}")
+    return tuple(offered[name] for name in dict.fromkeys(names))
+
+
+def _chosen(device: str) -> str:
+    """The device itself, or for `auto` a GPU where torch sees one."""
+    if device != "auto":
+        return device
+    try:
+        import torch
+    except ImportError:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"

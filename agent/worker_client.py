@@ -1,0 +1,272 @@
+"""One worker as its clients see it: what it offers, what it holds, and calls sent to it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from ..skills.calls import Artifact, SkillResult, SkillSpec, SkillUse
+from ..skills.errors import (
+    BadInput,
+    BadSkillUse,
+    DeadlineExceeded,
+    LlavaPlusError,
+    SkillError,
+    WorkerUnavailable,
+)
+from ..skills.geometry import Mask
+from ..skills.images import ImageRef, ImageStore
+from ..skills.skill import HANDLE_PATTERNS
+from ..skills.wire import (
+    DEADLINE_HEADER,
+    CallRequest,
+    ImagesMissing,
+    Refused,
+    SkillCards,
+    TooBusy,
+    decode_problem,
+    decode_result,
+)
+
+__all__ = ["Call", "WorkerClient", "named_in"]
+
+T = TypeVar("T")
+
+_COOLING = 5.0
+"""Seconds for which a worker that could not be reached is asked last."""
+
+_MANY_HASHES = 10_000
+
+
+@dataclass(frozen=True)
+class Call:
+    """A use with what it needs, ready to be sent to any worker, any number of times."""
+
+    use: SkillUse
+    body: bytes
+    images: frozenset[ImageRef]
+    store: ImageStore
+    deadline: float
+
+    @classmethod
+    def of(
+        cls,
+        use: SkillUse,
+        images: Mapping[str, ImageRef],
+        masks: Mapping[str, Mask],
+        store: ImageStore,
+        deadline: float,
+    ) -> Call:
+        named, named_masks = named_in(use.arguments, images, masks)
+        try:
+            request = CallRequest(
+                id=use.id,
+                arguments=use.arguments,
+                images={handle: ref.sha256 for handle, ref in named.items()},
+                masks=named_masks,
+            )
+            body = request.model_dump_json().encode()
+        except (ValidationError, PydanticSerializationError) as error:
+            raise BadSkillUse(f"{use.name}: the arguments cannot be sent: {error}") from error
+        return cls(use, body, frozenset(named.values()), store, deadline)
+
+    def seconds_left(self) -> float:
+        """Time until the deadline. Raises `DeadlineExceeded` when there is none."""
+        if (seconds := self.deadline - time.monotonic()) <= 0:
+            raise DeadlineExceeded(f"no time was left to run {self.use.name!r}")
+        return seconds
+
+
+class WorkerClient:
+    """One worker as the dispatcher knows it."""
+
+    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
+        self.url = url.rstrip("/")
+        self.specs: dict[str, SkillSpec] | None = None
+        self.trouble: LlavaPlusError | None = None
+        self._client = client
+        self._known: set[str] = set()
+        self._uploading = asyncio.Lock()
+        self._in_flight = 0
+        self._served = 0
+        self._unreachable_until = 0.0
+
+    @property
+    def cooling(self) -> bool:
+        """Whether it could not be reached a short while ago."""
+        return time.monotonic() < self._unreachable_until
+
+    def rank(self, call: Call) -> tuple[bool, int, int, int]:
+        """Smaller is better: reachable, not busy, holding the images, and each in its turn."""
+        unknown = sum(ref.sha256 not in self._known for ref in call.images)
+        return self.cooling, self._in_flight, unknown, self._served
+
+    async def learn_skills(self) -> None:
+        """Fetch the skills on offer; what goes wrong is kept as `trouble`."""
+        request = self._client.build_request("GET", f"{self.url}/v1/skills")
+        try:
+            async with asyncio.timeout(10):
+                response = await self._exchange(request, "listing its skills", may_run=False)
+            self._check(response, "listing its skills")
+            cards = SkillCards.model_validate_json(response.content)
+        except TimeoutError:
+            self.trouble = WorkerUnavailable(f"worker {self.url} does not say what it serves")
+        except ValidationError as error:
+            self.trouble = WorkerUnavailable(f"worker {self.url} lists no skills: {error}")
+        except LlavaPlusError as error:
+            self.trouble = error
+        else:
+            self.trouble = None
+            self.specs = {card.spec.name: card.spec for card in cards.skills}
+
+    async def run(self, call: Call) -> SkillResult:
+        """Run a call here. Raises `Refused` when nothing ran, so that another may be tried."""
+        self._in_flight += 1
+        self._served += 1
+        try:
+            for _ in range(2):
+                await self._upload(call)
+                try:
+                    return await self._run(call)
+                except ImagesMissing as error:
+                    # It was restarted, or let them go to make room.
+                    self._known.difference_update(error.missing)
+            raise Refused(f"worker {self.url} does not keep the images for {call.use.name!r}")
+        finally:
+            self._in_flight -= 1
+
+    async def _run(self, call: Call) -> SkillResult:
+        name = call.use.name
+        request = self._client.build_request(
+            "POST",
+            f"{self.url}/v1/skills/{name}",
+            content=call.body,
+            headers={DEADLINE_HEADER: f"{call.seconds_left():.3f}"},
+        )
+        response = await self._exchange(request, f"running {name!r}", may_run=True)
+        self._check(response, f"running {name!r}")
+        try:
+            result = decode_result(response.content)
+        except WorkerUnavailable as error:
+            raise WorkerUnavailable(f"worker {self.url} ran {name!r}, but {error}") from error
+        if (result.id, result.name) != (call.use.id, name):
+            raise WorkerUnavailable(f"worker {self.url} answered {name!r} with another result")
+        if any(artifact.image for artifact in result.artifacts):
+            fetched = [await self._fetch(artifact, call) for artifact in result.artifacts]
+            result = result.model_copy(update={"artifacts": tuple(fetched)})
+        return result
+
+    async def _upload(self, call: Call) -> None:
+        """Give the worker the images that it does not have; each crosses once."""
+        if all(ref.sha256 in self._known for ref in call.images):
+            return
+        async with self._uploading:
+            for ref in call.images:
+                if ref.sha256 in self._known:
+                    continue
+                request = self._client.build_request(
+                    "PUT",
+                    f"{self.url}/v1/images/{ref.sha256}",
+                    content=call.store.data(ref),
+                    headers={"Content-Type": ref.media_type},
+                )
+                response = await self._exchange(request, "taking an image", may_run=False)
+                self._check(response, "taking an image")
+                self._remember(ref.sha256)
+
+    async def _fetch(self, artifact: Artifact, call: Call) -> Artifact:
+        """Bring an image that the skill made into the caller's store."""
+        if artifact.image is None:
+            return artifact
+        sha256 = artifact.image.sha256
+        self._remember(sha256)
+        ref = call.store.get(sha256)
+        if ref is None:
+            doing = f"handing over an image that {call.use.name!r} made"
+            request = self._client.build_request("GET", f"{self.url}/v1/images/{sha256}")
+            response = await self._exchange(request, doing, may_run=True)
+            self._check(response, doing)
+            try:
+                # In a thread, because decoding would hold up every other conversation.
+                ref = await asyncio.to_thread(call.store.add, response.content)
+            except BadInput as error:
+                raise WorkerUnavailable(f"worker {self.url} failed {doing}: {error}") from error
+            if ref.sha256 != sha256:
+                raise WorkerUnavailable(f"worker {self.url} gave another image when {doing}")
+        return artifact.model_copy(update={"image": ref})
+
+    async def _exchange(
+        self, request: httpx.Request, doing: str, *, may_run: bool
+    ) -> httpx.Response:
+        """Send a request. Raises `Refused` when it is certain that no skill ran because of it."""
+        try:
+            return await self._client.send(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            self._unreachable_until = time.monotonic() + _COOLING
+            raise Refused(f"worker {self.url} cannot be reached: {error}") from error
+        except httpx.TransportError as error:
+            lost = Refused if not may_run else WorkerUnavailable
+            told = f"worker {self.url} died while {doing}"
+            raise lost(f"{told} ({type(error).__name__}: {error})") from error
+
+    def _check(self, response: httpx.Response, doing: str) -> None:
+        """Raise the error that a response stands for; the operator's ones name the worker."""
+        if response.is_success:
+            return
+        error = decode_problem(response.status_code, response.content)
+        if isinstance(error, SkillError | ImagesMissing):
+            raise error
+        told = f"worker {self.url} failed {doing}: {error}"
+        if isinstance(error, TooBusy):
+            raise TooBusy(told, retry_after=_seconds(response.headers.get("Retry-After")))
+        if isinstance(error, WorkerUnavailable):
+            raise type(error)(told) from error
+        raise WorkerUnavailable(told) from error
+
+    def _remember(self, sha256: str) -> None:
+        if len(self._known) >= _MANY_HASHES:
+            self._known.clear()
+        self._known.add(sha256)
+
+
+def named_in(
+    arguments: dict[str, Any], images: Mapping[str, ImageRef], masks: Mapping[str, Mask]
+) -> tuple[dict[str, ImageRef], dict[str, Mask]]:
+    """The images and masks whose handles the arguments name."""
+    strings = _strings(arguments)
+    return _chosen(strings, "image", images), _chosen(strings, "mask", masks)
+
+
+def _chosen(strings: set[str], kind: str, known: Mapping[str, T]) -> dict[str, T]:
+    pattern = HANDLE_PATTERNS[kind]
+    if any(text not in known and re.fullmatch(pattern, text) for text in strings):
+        # A handle that there is not: with all of them, the skill can say which there are.
+        return dict(known)
+    return {handle: known[handle] for handle in known if handle in strings}
+
+
+def _strings(value: Any) -> set[str]:
+    """Every string in a JSON value; without recursion, for a model may nest without end."""
+    found: set[str] = set()
+    rest = [value]
+    while rest:
+        match rest.pop():
+            case str() as text:
+                found.add(text)
+            case list() as items:
+                rest.extend(items)
+            case dict() as items:
+                rest.extend(items.values())
+    return found
+
+
+def _seconds(retry_after: str | None) -> float:
+    return float(retry_after) if retry_after and retry_after.isdecimal() else 1.0

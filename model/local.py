@@ -1,0 +1,241 @@
+"""A local LMM: any image-text model of transformers, decoded under a grammar, its cache kept."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..skills.errors import BadConfiguration, BadReply
+from ..skills.images import ImageStore
+from .conversation import Conversation
+from .grammar import ReplyGrammar
+from .images import EncodedImage, ImageEncoder
+from .kept_cache import CachedModel
+from .lmm import Event, Replied, SkillUseDelta, TextDelta, Usage
+from .rendering import ChatRenderer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+    from transformers import PreTrainedModel, ProcessorMixin
+
+__all__ = ["LocalLMM", "embedded_folder"]
+
+
+def embedded_folder() -> Path:
+    """Where the LMM that ships with the package lies."""
+    return Path(__file__).parent / "embedded"
+
+
+class LocalLMM:
+    """Runs one model in this process; replies are made one at a time, in a thread.
+
+    With `temperature=0` the likeliest token is taken each time. The keys and values of earlier
+    tokens are kept between replies, so only what is new in a conversation is computed.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        *,
+        name: str = "local",
+        max_tokens: int = 768,
+        temperature: float = 0.0,
+        seed: int = 0,
+        use_grammar: bool = True,
+        keep_cache: bool = True,
+    ) -> None:
+        self.name = name
+        self.renderer = ChatRenderer(processor)
+        self._model = CachedModel(model.eval(), keep=keep_cache)
+        self._images = ImageEncoder(processor, self.renderer.image_token)
+        self._max_tokens = max_tokens
+        self._temperature = temperature
+        self._random = torch.Generator().manual_seed(seed)
+        self._end_ids = _end_ids(model, self.renderer)
+        size = model.get_output_embeddings().weight.shape[0]
+        tokenizer = self.renderer.tokenizer
+        self._grammar = ReplyGrammar(tokenizer, self.renderer.format, size) if use_grammar else None
+        self._lock = asyncio.Lock()
+        self._ids = (f"call_{number}" for number in itertools.count(1))
+
+    @classmethod
+    def load(
+        cls, name: str | Path, *, device: str = "cpu", dtype: str | None = None, **options: Any
+    ) -> LocalLMM:
+        """Load a model and its processor by folder or hub name.
+
+        `dtype` is float32 on a CPU and what the checkpoint has elsewhere, unless given. Raises
+        `BadConfiguration` when it cannot be loaded or has no usable chat template.
+        """
+        from .loading import load_model
+
+        model, processor = load_model(str(name), device=device, dtype=dtype)
+        return cls(model, processor, name=Path(name).name, **options)
+
+    async def reply(
+        self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
+    ) -> AsyncIterator[Event]:
+        """Stream a reply; closing the iterator stops the decoding after the token at hand."""
+        events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        stopped = threading.Event()
+
+        def work() -> None:
+            try:
+                for event in self._reply(conversation, store, calls_allowed, stopped):
+                    loop.call_soon_threadsafe(events.put_nowait, event)
+            except Exception as error:  # it is raised again on the other side of the queue
+                loop.call_soon_threadsafe(events.put_nowait, error)
+
+        async with self._lock:
+            task = asyncio.create_task(asyncio.to_thread(work))
+            try:
+                while True:
+                    event = await events.get()
+                    if isinstance(event, BaseException):
+                        raise event
+                    yield event
+                    if isinstance(event, Replied):
+                        return
+            finally:
+                stopped.set()
+                await task
+
+    async def aclose(self) -> None:
+        """Let the kept keys and values go."""
+        self._model.clear()
+
+    def _reply(
+        self,
+        conversation: Conversation,
+        store: ImageStore,
+        calls_allowed: bool,
+        stopped: threading.Event,
+    ) -> Iterator[Event]:
+        started = time.perf_counter()
+        images: dict[str, EncodedImage] = {
+            handle: self._images.encode(ref, store) for handle, ref in conversation.images.items()
+            if self._is_shown(conversation, handle)
+        }
+        prompt = self.renderer.prompt(conversation, lambda handle: images[handle].ids)
+        matcher = self._matcher(conversation, calls_allowed)
+        logits, cached = self._model.begin(prompt, images)
+        written: list[int] = []
+        text = _TextStream(self.renderer)
+        first = 0.0
+        for token in self._decode(logits, matcher, stopped):
+            first = first or time.perf_counter() - started
+            written.append(token)
+            if piece := text.add(token):
+                yield TextDelta(piece)
+        message = self._parse(written)
+        if rest := message.text[text.shown :]:
+            yield TextDelta(rest)
+        for use in message.skill_uses:
+            yield SkillUseDelta(use)
+        seconds = time.perf_counter() - started
+        usage = Usage(len(prompt.ids), cached, len(written), first or seconds, seconds)
+        yield Replied(message, usage)
+
+    @staticmethod
+    def _is_shown(conversation: Conversation, handle: str) -> bool:
+        return any(m.role == "user" and handle in m.images for m in conversation.messages)
+
+    def _parse(self, written: Sequence[int]) -> Any:
+        reply = self.renderer.tokenizer.decode(written, skip_special_tokens=False)
+        if len(written) >= self._max_tokens and self.renderer.format.begin in reply:
+            raise BadReply(f"the call was not finished within {self._max_tokens} tokens: {reply!r}")
+        return self.renderer.parse(reply, lambda: next(self._ids))
+
+    def _matcher(self, conversation: Conversation, calls_allowed: bool) -> LLMatcher | None:
+        if self._grammar is None:
+            return None
+        return self._grammar.matcher(conversation, calls_allowed=calls_allowed)
+
+    @torch.inference_mode()
+    def _decode(
+        self, logits: torch.Tensor, matcher: LLMatcher | None, stopped: threading.Event
+    ) -> Iterator[int]:
+        """Tokens of the reply, end token left out; forced tokens are not sampled at all."""
+        count = 0
+        while not stopped.is_set():
+            token = self._choose(logits, matcher)
+            if token in self._end_ids:
+                return
+            tokens = [token]
+            if matcher is not None:
+                if not matcher.consume_token(token):
+                    raise BadReply(f"the grammar stopped: {matcher.get_error()}")
+                forced = matcher.compute_ff_tokens()
+                matcher.consume_tokens(forced)
+                tokens += [forced_id for forced_id in forced if forced_id not in self._end_ids]
+            yield from tokens
+            count += len(tokens)
+            if count >= self._max_tokens or (matcher is not None and matcher.is_stopped()):
+                return
+            logits = self._model.go_on(tokens)
+
+    def _choose(self, logits: torch.Tensor, matcher: LLMatcher | None) -> int:
+        if matcher is not None:
+            bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+            allowed = np.unpackbits(bits, bitorder="little")[: logits.shape[-1]]
+            logits = logits.masked_fill(torch.from_numpy(allowed == 0).to(logits.device), -torch.inf)
+        if self._temperature == 0:
+            return int(logits.argmax())
+        odds = torch.softmax(logits.float() / self._temperature, dim=-1).cpu()
+        return int(torch.multinomial(odds, 1, generator=self._random))
+
+
+class _TextStream:
+    """Turns tokens into text pieces as they come, up to where calls begin."""
+
+    def __init__(self, renderer: ChatRenderer) -> None:
+        from tokenizers.decoders import DecodeStream
+
+        self._renderer = renderer
+        self._stream = DecodeStream(skip_special_tokens=False)
+        self._text = ""
+        self._used = 0
+        self._calling = False
+        self.shown = 0
+
+    def add(self, token: int) -> str:
+        """The text that has become certain with this token; empty when none has."""
+        if self._calling:
+            return ""
+        backend = self._renderer.tokenizer.backend_tokenizer
+        self._text += self._stream.step(backend, token) or ""
+        form = self._renderer.format
+        certain, begun, _ = self._text.partition(form.begin)
+        self._calling = bool(begun)
+        if not begun:
+            held = max(
+                (n for n in range(1, len(form.begin)) if certain.endswith(form.begin[:n])),
+                default=0,
+            )
+            certain = certain[: len(certain) - held]
+        start = max(self._used, len(form.lead) if certain.startswith(form.lead) else 0)
+        piece = self._renderer.control.restore(certain[start:])
+        self._used = max(start, len(certain))
+        self.shown += len(piece)
+        return piece
+
+
+def _end_ids(model: PreTrainedModel, renderer: ChatRenderer) -> set[int]:
+    """The tokens that end a reply: the model's own and the one its template closes turns with."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    ids = set(configured if isinstance(configured, list) else [configured])
+    ids.add(renderer.tokenizer.eos_token_id)
+    known = {index for index in ids if index is not None}
+    if not known:
+        raise BadConfiguration("the model does not say which token ends its replies")
+    return known

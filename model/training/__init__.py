@@ -1,0 +1,1 @@
+"""Training on trajectories: recipes, batches with the loss mask, and the loop."""

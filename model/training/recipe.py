@@ -1,0 +1,72 @@
+"""A recipe: everything that makes a training run, in one small YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from ...skills.errors import BadConfiguration
+from ...skills.skill import describe_validation
+from ..scratch import Architecture
+
+__all__ = ["RECIPES", "Data", "Recipe", "load_recipe"]
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+class Data(BaseModel):
+    """Where examples come from: an entry point of `llava_plus.data_sources`, and its options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    options: dict[str, Any] = {}
+
+
+class Recipe(BaseModel):
+    """What to train, on what, for how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    architecture: Architecture = Architecture()
+    """A model made from scratch with these sizes (and its tokenizer from the data's corpus)."""
+    word_vectors: str | None = None
+    """A sentence encoder that the token embeddings start from; needed while training only."""
+    data: Data
+    steps: PositiveInt
+    groups_per_step: PositiveInt = 8
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=200, ge=0)
+    decay_fraction: float = Field(default=0.4, ge=0, le=1)
+    """The share of the steps, at the end, over which the learning rate falls to zero."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    gradient_norm: float = Field(default=1.0, gt=0)
+    seed: int = 0
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    save_every: PositiveInt = 200
+    validate_every: PositiveInt = 200
+    validation_groups: PositiveInt = 24
+
+
+def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:
+    """Read a recipe file, or a shipped one by name. Raises `BadConfiguration`."""
+    import yaml
+
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = RECIPES / f"{name_or_path}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise BadConfiguration(f"recipe {path} does not hold keys and values")
+        return Recipe.model_validate({**content, **(overrides or {})})
+    except FileNotFoundError as error:
+        shipped = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
+        raise BadConfiguration(f"there is no recipe {path}; shipped: {shipped}") from error
+    except yaml.YAMLError as error:
+        raise BadConfiguration(f"recipe {path} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise BadConfiguration(f"recipe {path}: {describe_validation(error)}") from error

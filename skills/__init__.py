@@ -1,0 +1,28 @@
+"""Floor 1: what a skill is, the skills that ship, and the worker that serves any of them."""
+
+from .calls import Artifact, SkillProblem, SkillResult, SkillSpec, SkillUse
+from .discovery import installed_skills, load_skill
+from .geometry import Box, Corners, Mask, Point, Position
+from .images import ImageRef, ImageStore
+from .skill import ImageArgument, MaskArgument, Skill, SkillOutput
+
+__all__ = [
+    "Artifact",
+    "Box",
+    "Corners",
+    "ImageArgument",
+    "ImageRef",
+    "ImageStore",
+    "Mask",
+    "MaskArgument",
+    "Point",
+    "Position",
+    "Skill",
+    "SkillOutput",
+    "SkillProblem",
+    "SkillResult",
+    "SkillSpec",
+    "SkillUse",
+    "installed_skills",
+    "load_skill",
+]

@@ -1,0 +1,91 @@
+"""Reading text with RapidOCR, whose weights come inside its wheel."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from ..geometry import Corners
+from . import TextLine
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+__all__ = ["RapidOCRReader"]
+
+_LONGEST = 2000
+"""Pixels to which RapidOCR shrinks an image's longer side by itself."""
+_THINNEST = 20
+"""How many times longer than wide an image may be before RapidOCR shrinks it to nothing."""
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class RapidOCRReader:
+    """A `TextReader`; `min_score` is below which a line counts as misread and is left out."""
+
+    threads: int = Field(default=2, ge=1)
+    min_score: float = Field(default=0.5, ge=0, le=1)
+    _engine: Any = field(default=None, init=False, repr=False)
+
+    def load(self, device: str) -> None:
+        """Load the models, on the CPU whatever `device` is, and run them once."""
+        import numpy as np
+        from rapidocr import RapidOCR
+
+        self._engine = RapidOCR(
+            params={
+                "Global.log_level": "error",  # it warns of every image without text
+                "Global.text_score": self.min_score,
+                "EngineConfig.onnxruntime.intra_op_num_threads": self.threads,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            }
+        )
+        # The models are read from disk at the first use; better here than in somebody's call.
+        self._engine(np.full((64, 64, 3), 255, dtype=np.uint8))
+
+    def read(self, image: Image) -> list[TextLine]:
+        """Every line of text; boxes are fractions of `image`."""
+        import numpy as np
+
+        shown = _fitting(image)
+        found = self._engine(np.asarray(_padded(shown))[:, :, ::-1])
+        if found.boxes is None or found.txts is None:
+            return []
+        return [
+            TextLine(
+                text=text.strip(), box=_around(corners, shown.size), score=round(float(score), 3)
+            )
+            for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
+            if text.strip()
+        ]
+
+
+def _fitting(image: Image) -> Image:
+    """The image, made smaller where it is longer than RapidOCR takes."""
+    scale = _LONGEST / max(image.size)
+    if scale >= 1:
+        return image
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+
+
+def _padded(image: Image) -> Image:
+    """The image, on a wider canvas when it is a thin strip."""
+    from PIL import Image as Pillow
+
+    least = max(image.size) // _THINNEST
+    if min(image.size) >= least:
+        return image
+    canvas = Pillow.new("RGB", (max(image.width, least), max(image.height, least)), "white")
+    canvas.paste(image)
+    return canvas
+
+
+def _around(corners: NDArray[np.float32], size: tuple[int, int]) -> Corners:
+    """The upright box around a text's four corners."""
+    (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+    return Corners.from_pixels(left, top, right, bottom, *size)

@@ -1,0 +1,89 @@
+"""The skill that finds named things."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, StringConstraints
+
+from . import wording
+from .backends import Detection, Detector, Findings
+from .errors import BadSkillUse
+from .settings import create_backend
+from .skill import ImageArgument, Skill, SkillOutput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Detect", "FoundThings", "Labels", "look_for"]
+
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+Labels = Annotated[list[Label], Field(min_length=1, max_length=50)]
+"""What to look for, as a skill's argument."""
+
+
+class FoundThings(SkillOutput):
+    """Named things that were found, each with its box."""
+
+    objects: tuple[Detection, ...]
+    asked: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    note: str = ""
+
+    def summary(self) -> str:
+        """How many of each there are."""
+        labels = [found.label for found in self.objects]
+        return wording.detections_summary(labels, self.asked, unknown=self.unknown, note=self.note)
+
+    def text(self) -> str:
+        """How many of each there are, and where each one is."""
+        objects = [(found.label, found.box) for found in self.objects]
+        return wording.detections_text(objects, self.asked, unknown=self.unknown, note=self.note)
+
+
+class Detect(Skill):
+    """Finds things with the backend that the settings name."""
+
+    name = "detect"
+    description = "Find, locate or count named things; returns a box for each one."
+
+    def setup(self, device: str) -> None:
+        """Load the backend."""
+        self._detector: Detector = create_backend(self.name)
+        self._detector.load(device)
+
+    def run(
+        self,
+        labels: Labels,
+        image: ImageArgument,
+        threshold: Annotated[float, Field(ge=0, le=1)] | None = None,
+    ) -> FoundThings:
+        """Look for each label; `threshold` is the score below which a find does not count."""
+        asked = distinct(labels)
+        found = look_for(self._detector, image, asked, threshold)
+        return FoundThings(
+            objects=found.objects, asked=tuple(asked), unknown=found.unknown, note=found.note
+        )
+
+
+def look_for(
+    detector: Detector, image: Image, labels: Sequence[str], threshold: float | None = None
+) -> Findings:
+    """What the detector finds. Raises `BadSkillUse` when it knows none of the labels."""
+    found = detector.detect(image, labels, threshold)
+    if len(found.unknown) == len(labels):
+        unknown = wording.joined([repr(label) for label in labels])
+        raise BadSkillUse(
+            f"this detector does not know {unknown}; it knows: {', '.join(detector.vocabulary)}. "
+            "With the backend 'grounding-dino' it would find anything"
+        )
+    return found
+
+
+def distinct(labels: Sequence[str]) -> list[str]:
+    """The labels without those that only repeat another one (`face`, `faces`), on one line each."""
+    by_name: dict[str, str] = {}
+    for label in labels:
+        by_name.setdefault(wording.singular(label.lower()), " ".join(label.split()))
+    return list(by_name.values())

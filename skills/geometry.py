@@ -1,0 +1,158 @@
+"""Boxes, points and masks: the places in an image that skills find and the LMM passes on."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Box", "Corners", "Mask", "Point", "Position"]
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
+
+
+class Corners(NamedTuple):
+    """Top-left and bottom-right corners, as fractions of the image's width and height."""
+
+    x0: Fraction
+    y0: Fraction
+    x1: Fraction
+    y1: Fraction
+
+    @classmethod
+    def from_pixels(
+        cls, left: float, top: float, right: float, bottom: float, width: int, height: int
+    ) -> Corners:
+        """Fractions of a `width` x `height` image, cut to it, rounded to three places."""
+
+        def cut(pixels: float, extent: int) -> float:
+            return round(min(max(pixels / extent, 0.0), 1.0), 3)
+
+        return cls(cut(left, width), cut(top, height), cut(right, width), cut(bottom, height))
+
+    def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Whole pixels (left, top, right, bottom), inside the image, at least one each way."""
+        left = min(int(self.x0 * width), width - 1)
+        top = min(int(self.y0 * height), height - 1)
+        right = max(left + 1, min(math.ceil(self.x1 * width), width))
+        bottom = max(top + 1, min(math.ceil(self.y1 * height), height))
+        return left, top, right, bottom
+
+    @property
+    def area(self) -> float:
+        """Share of the image that the box covers, 0 to 1."""
+        return (self.x1 - self.x0) * (self.y1 - self.y0)
+
+
+def _not_empty(box: Corners) -> Corners:
+    if not (box.x0 < box.x1 and box.y0 < box.y1):
+        raise ValueError(f"box {list(box)} is empty: it needs x0 < x1 and y0 < y1")
+    return box
+
+
+Box = Annotated[
+    Corners,
+    AfterValidator(_not_empty),
+    WithJsonSchema({"type": "array", "items": _FRACTION, "minItems": 4, "maxItems": 4}),
+]
+"""A box as it is passed around: `[x0, y0, x1, y1]`, fractions from 0 to 1, never empty."""
+
+
+class Position(NamedTuple):
+    """A place in an image, as fractions of its width and height."""
+
+    x: Fraction
+    y: Fraction
+
+    def pixels(self, width: int, height: int) -> tuple[int, int]:
+        """The pixel (column, row) that holds the place."""
+        return min(int(self.x * width), width - 1), min(int(self.y * height), height - 1)
+
+
+Point = Annotated[
+    Position,
+    WithJsonSchema({"type": "array", "items": _FRACTION, "minItems": 2, "maxItems": 2}),
+]
+"""A point as it is passed around: `[x, y]`, fractions from 0 to 1."""
+
+
+class Mask(BaseModel):
+    """A set of pixels, run-length encoded the way COCO does it (pycocotools, compressed).
+
+    `size` is (height, width) in pixels, `counts` the runs column by column. Raises
+    `ValueError` when the runs do not fill the size exactly.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    size: tuple[Annotated[int, Field(gt=0, le=65_535)], Annotated[int, Field(gt=0, le=65_535)]]
+    counts: Annotated[str, Field(min_length=1, max_length=4_000_000)]
+
+    @model_validator(mode="after")
+    def _check_runs(self) -> Mask:
+        # pycocotools trusts its input and writes past its buffer when the runs are too long.
+        height, width = self.size
+        if (total := sum(_run_lengths(self.counts))) != height * width:
+            raise ValueError(f"mask runs cover {total} pixels, its size {height * width}")
+        return self
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.bool_]) -> Mask:
+        """Encode a (height, width) array; what is not zero belongs to the mask."""
+        import numpy as np
+        from pycocotools import mask as coco
+
+        encoded = coco.encode(np.asfortranarray(array, dtype=np.uint8))
+        height, width = encoded["size"]
+        return cls(size=(height, width), counts=encoded["counts"].decode("ascii"))
+
+    def array(self) -> NDArray[np.bool_]:
+        """The mask as a (height, width) array of booleans."""
+        from pycocotools import mask as coco
+
+        decoded = coco.decode({"size": list(self.size), "counts": self.counts.encode("ascii")})
+        return decoded.astype(bool)  # type: ignore[no-any-return]
+
+    @property
+    def area(self) -> float:
+        """Share of the image that the mask covers, 0 to 1."""
+        height, width = self.size
+        return sum(_run_lengths(self.counts)[1::2]) / (height * width)
+
+
+def _run_lengths(counts: str) -> list[int]:
+    """Decode COCO's text form: 5 bits a character, low bits first, deltas to two runs ago."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"{character!r} cannot stand in run-length counts")
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            if shift > 30:
+                raise ValueError("a run in the counts is longer than any image")
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        if runs[-1] < 0:
+            raise ValueError("a run in the counts is shorter than zero pixels")
+        value = shift = 0
+    if shift:
+        raise ValueError("the counts end within a run")
+    return runs

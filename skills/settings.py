@@ -1,0 +1,97 @@
+"""Which backend serves a skill, and with which options: a TOML file and the environment.
+
+    [skills.detect]
+    backend = "opencv"      # or LLAVA_PLUS_DETECT_BACKEND=opencv
+    threads = 2             # an option of that backend
+
+The file is the one that LLAVA_PLUS_CONFIG names, else ./llava-plus.toml if it is there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import pkgutil
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .backends import BACKENDS
+from .discovery import installed_skills
+from .errors import BadConfiguration
+
+__all__ = ["CONFIG_VARIABLE", "create_backend", "skill_settings"]
+
+CONFIG_VARIABLE = "LLAVA_PLUS_CONFIG"
+DEFAULT_FILE = "llava-plus.toml"
+
+
+def create_backend(skill: str) -> Any:
+    """Import and create the backend that the settings name for `skill`; nothing is loaded yet.
+
+    Raises `BadConfiguration` when a name, an option or a package does not fit.
+    """
+    settings = skill_settings(skill)
+    backends = BACKENDS[skill]
+    name = settings.pop("backend", next(iter(backends)))
+    if name not in backends:
+        raise BadConfiguration(_unknown(f"backend of the skill {skill!r}", name, backends))
+    try:
+        backend = pkgutil.resolve_name(backends[name])
+    except ImportError as error:
+        raise BadConfiguration(
+            f"backend {name!r} of the skill {skill!r} needs a package that is missing: {error}"
+        ) from error
+    options = inspect.signature(backend).parameters
+    for key in settings:
+        if key not in options:
+            where = f"setting of the backend {name!r} in [skills.{skill}]"
+            raise BadConfiguration(_unknown(where, key, ["backend", *options]))
+    try:
+        return backend(**settings)
+    except (TypeError, ValueError) as error:
+        raise BadConfiguration(f"[skills.{skill}] does not fit {name!r}: {error}") from error
+
+
+def skill_settings(skill: str) -> dict[str, Any]:
+    """The settings of one skill. Raises `BadConfiguration` when the file cannot be read."""
+    path = Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
+    settings = dict(_read_skills(path).get(skill, {}))
+    variable = f"LLAVA_PLUS_{skill.upper().replace('-', '_')}_BACKEND"
+    override = os.environ.get(variable)
+    if override and override != settings.get("backend"):
+        return {"backend": override}  # options in the file were meant for another backend
+    return settings
+
+
+def _read_skills(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        if os.environ.get(CONFIG_VARIABLE):
+            raise BadConfiguration(f"{CONFIG_VARIABLE} names {path}, which is not there") from error
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfiguration(f"{path} cannot be read: {error}") from error
+    try:
+        skills = tomllib.loads(text).get("skills", {})
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfiguration(f"{path} is not TOML: {error}") from error
+    known = sorted({*BACKENDS, *installed_skills()})
+    if not isinstance(skills, dict):
+        raise BadConfiguration(f"{path}: 'skills' must be a table, such as [skills.detect]")
+    for name, table in skills.items():
+        if name not in known:
+            raise BadConfiguration(f"{path}: {_unknown('skill', name, known)}")
+        if not isinstance(table, dict):
+            raise BadConfiguration(f"{path}: {name!r} must be a table: [skills.{name}]")
+    return skills
+
+
+def _unknown(what: str, name: object, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"there is no {what} called {name!r}; {hint}known: {', '.join(known)}"

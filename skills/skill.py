@@ -1,0 +1,205 @@
+"""What a skill is: a class with a name, a sentence about it, and a typed `run`."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic_core import core_schema
+
+from .calls import SkillSpec
+from .errors import BadConfiguration, BadSkillUse
+from .geometry import Mask
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+__all__ = ["HANDLE_PATTERNS", "Image", "ImageArgument", "MaskArgument", "Skill", "SkillOutput"]
+
+HANDLE_PATTERNS = {"image": r"^img_[0-9]{1,4}$", "mask": r"^mask_[0-9]{1,4}$"}
+
+
+@dataclass(frozen=True)
+class _Handle:
+    """Pydantic marker: JSON holds a handle (`img_1`), `run` gets what the handle stands for."""
+
+    kind: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        def resolve(value: Any, info: core_schema.ValidationInfo) -> Any:
+            known = (info.context or {}).get(self.kind, {})
+            if not isinstance(value, str):
+                raise ValueError(f"{value!r} is not a handle of {_a(self.kind)}")
+            if value not in known:
+                have = ", ".join(known) or "none"
+                raise ValueError(f"there is no {self.kind} {value!r} here; there is: {have}")
+            return known[value]
+
+        return core_schema.with_info_plain_validator_function(resolve)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "string", "pattern": HANDLE_PATTERNS[self.kind]}
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+if TYPE_CHECKING:
+    Image = PillowImage
+else:
+    Image = Any
+
+ImageArgument = Annotated[Image, _Handle("image")]
+"""An image argument: the LMM passes a handle, `run` gets a `PIL.Image.Image` in RGB."""
+
+MaskArgument = Annotated[Mask, _Handle("mask")]
+"""A mask argument: the LMM passes a handle, `run` gets a `Mask`."""
+
+
+class SkillOutput(BaseModel):
+    """What `run` returns. Subclass it: fields are the data, `summary` is the finding in words.
+
+    The LMM reads `text()`; the first thing in it should be the count or the gist, because every
+    model reads that better than a list.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    @abstractmethod
+    def summary(self) -> str:
+        """One or two sentences that state the finding, counts first."""
+
+    def text(self) -> str:
+        """What the LMM reads; the summary unless a subclass has more to say."""
+        return self.summary()
+
+    def images(self) -> Iterator[tuple[str, PillowImage]]:
+        """The images that were made, each with a short label."""
+        yield from ()
+
+    def masks(self) -> Iterator[tuple[str, Mask]]:
+        """The masks that were made, each with a short label."""
+        yield from ()
+
+
+class Skill(ABC):
+    """Base of every skill. Give `name`, `description` and a typed `run`; load weights in `setup`.
+
+    The spec that the LMM reads is made from the signature of `run`: annotate images as
+    `ImageArgument`, masks as `MaskArgument`, places as `Box` or `Point`, and the rest as
+    pydantic would. `run` may be called from several threads unless `parallel` is 1.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    parallel: ClassVar[int] = 1
+    """How many calls may run at once in one process."""
+
+    def setup(self, device: str) -> None:  # noqa: B027 - most skills have nothing to load
+        """Load what `run` needs; called once, before the first call, never at import."""
+
+    @abstractmethod
+    def run(self, *args: Any, **kwargs: Any) -> SkillOutput:
+        """Do the work. Raise `SkillFailed` with a plain sentence when it cannot be done."""
+
+    @cached_property
+    def arguments(self) -> type[BaseModel]:
+        """The pydantic model of the arguments of `run`."""
+        hints = get_type_hints(type(self).run, include_extras=True)
+        fields: dict[str, Any] = {}
+        for parameter in list(inspect.signature(type(self).run).parameters.values())[1:]:
+            if parameter.name not in hints or parameter.kind not in (
+                parameter.POSITIONAL_OR_KEYWORD,
+                parameter.KEYWORD_ONLY,
+            ):
+                raise BadConfiguration(
+                    f"skill {self.name!r}: argument {parameter.name!r} of run needs a type "
+                    "and a name of its own (no *args or **kwargs)"
+                )
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints[parameter.name], default)
+        config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+        return create_model(f"{type(self).__name__}Arguments", __config__=config, **fields)
+
+    @cached_property
+    def spec(self) -> SkillSpec:
+        """What the LMM is told about this skill, made from the signature of `run`."""
+        schema = tidy_schema(self.arguments.model_json_schema())
+        return SkillSpec(name=self.name, description=self.description, parameters=schema)
+
+    def call(
+        self,
+        arguments: dict[str, Any],
+        *,
+        images: dict[str, PillowImage] | None = None,
+        masks: dict[str, Mask] | None = None,
+    ) -> SkillOutput:
+        """Check `arguments`, put images and masks in place of their handles, and run.
+
+        Raises `BadSkillUse` when they do not fit the spec, `SkillFailed` when `run` gives
+        back something other than a `SkillOutput`, and whatever `run` raises.
+        """
+        context = {"image": images or {}, "mask": masks or {}}
+        try:
+            checked = self.arguments.model_validate(arguments, context=context)
+        except ValidationError as error:
+            raise BadSkillUse(f"{self.name}: {describe_validation(error)}") from error
+        output = self.run(**{name: getattr(checked, name) for name in type(checked).model_fields})
+        if not isinstance(output, SkillOutput):
+            raise TypeError(
+                f"run of {self.name!r} returned {type(output).__name__}, not SkillOutput"
+            )
+        return output
+
+
+def describe_validation(error: ValidationError) -> str:
+    """What is wrong with each value, in one line that a person or a model can act on."""
+    parts = []
+    for problem in error.errors(include_url=False)[:5]:
+        place = ".".join(str(step) for step in problem["loc"]) or "arguments"
+        message = problem["msg"].removeprefix("Value error, ")
+        parts.append(f"{place}: {message}")
+    return "; ".join(parts)
+
+
+def tidy_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Inline definitions and drop what says nothing to a reader: titles, nulls beside a type.
+
+    Raises `BadConfiguration` for a definition that refers to itself, which has no finite form.
+    """
+    definitions = {**schema.get("definitions", {}), **schema.get("$defs", {})}
+
+    def walk(node: Any, within: tuple[str, ...]) -> Any:
+        if isinstance(node, list):
+            return [walk(item, within) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            name = str(node["$ref"]).rsplit("/", 1)[-1]
+            if name in within or name not in definitions:
+                raise BadConfiguration(f"the schema's {node['$ref']!r} cannot be written out")
+            rest = {key: value for key, value in node.items() if key != "$ref"}
+            return walk({**definitions[name], **rest}, (*within, name))
+        dropped = {"title", "$defs", "definitions"}
+        kept = {key: value for key, value in node.items() if key not in dropped}
+        if kept.get("default", ...) is None:
+            del kept["default"]
+        if "anyOf" in kept:
+            options = [option for option in kept["anyOf"] if option != {"type": "null"}]
+            rest = {key: value for key, value in kept.items() if key != "anyOf"}
+            kept = {**options[0], **rest} if len(options) == 1 else {**rest, "anyOf": options}
+        properties = kept.pop("properties", None)
+        tidied = {key: walk(value, within) for key, value in kept.items()}
+        if properties is not None:
+            # Under this key stand names of arguments, which may be `title` or `anyOf` too.
+            named = {name: walk(value, within) for name, value in properties.items()}
+            tidied = {"type": "object", "properties": named, **tidied}
+        return tidied
+
+    return {"type": "object", "properties": {}, **walk(schema, ())}

@@ -1,0 +1,410 @@
+"""The worker: one FastAPI app that serves any set of skills, and the process around it.
+
+    python -m llava_plus.skills.worker ocr detect --port 8001
+
+The HTTP API is written down in docs/worker-protocol.md. `create_app` holds no state outside
+the app, so the same app also runs under another ASGI server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import math
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from .calls import SkillResult, SkillUse
+from .discovery import load_skill
+from .errors import BadInput, LlavaPlusError, WorkerUnavailable
+from .images import MAX_BYTES, ImageRef, ImageStore
+from .runner import QUEUE, SkillRunner
+from .skill import Skill, describe_validation
+from .wire import (
+    DEADLINE_HEADER,
+    MAX_REQUEST_BYTES,
+    BadSecret,
+    CallRequest,
+    ImagesMissing,
+    Readiness,
+    SkillCards,
+    TooBusy,
+    TooLarge,
+    UnknownImage,
+    encode_problem,
+    encode_result,
+    status_of,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["SECRET_VARIABLE", "create_app", "listen", "main", "serve", "server_config"]
+
+SECRET_VARIABLE = "LLAVA_PLUS_WORKER_SECRET"
+"""Environment variable with the secret; an argument would show in the process list."""
+
+STORE_BYTES = 512 * 1024 * 1024
+DEFAULT_DEADLINE = 60.0
+_JSON = "application/json"
+_CLIENT_CLOSED_REQUEST = 499
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    skills: Iterable[Skill],
+    *,
+    secret: str | None = None,
+    device: str = "cpu",
+    queue: int = QUEUE,
+    store_bytes: int = STORE_BYTES,
+) -> FastAPI:
+    """The app that serves `skills`; with a `secret`, only to callers that show it.
+
+    At most `queue` calls of a skill wait for a slot, and uploaded and made images are kept up
+    to `store_bytes`, the longest unused let go first.
+    """
+    runner = SkillRunner(skills, device=device, queue=queue)
+    routes = _Routes(runner, ImageStore(store_bytes))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        setup = asyncio.create_task(runner.setup())
+        try:
+            yield
+        finally:
+            setup.cancel()
+            runner.close()
+            routes.close()
+
+    app = FastAPI(
+        lifespan=lifespan,
+        openapi_url=None,
+        routes=[
+            Route("/v1/skills/{name}", routes.call, methods=["POST"]),
+            Route("/v1/images/{sha256}", routes.put_image, methods=["PUT"]),
+            Route("/v1/images/{sha256}", routes.get_image, methods=["GET", "HEAD"]),
+        ],
+    )
+    app.add_api_route("/v1/skills", routes.list_skills, methods=["GET"])
+    app.add_api_route("/livez", routes.livez, methods=["GET"])
+    app.add_api_route("/readyz", routes.readyz, methods=["GET"])
+    app.add_exception_handler(LlavaPlusError, _tell_problem)
+    app.add_exception_handler(HTTPException, _tell_http_problem)
+    app.add_exception_handler(ClientDisconnect, _tell_nobody)
+    app.add_exception_handler(Exception, _tell_bug)
+    if secret:
+        app.add_middleware(_SecretGuard, secret=secret)
+    app.state.runner = runner
+    return app
+
+
+class _Routes:
+    """What each path does."""
+
+    def __init__(self, runner: SkillRunner, store: ImageStore) -> None:
+        self._runner = runner
+        self._store = store
+        # Decoding is the worker's, not a skill's: it gets threads that no skill can hold.
+        self._decoding = ThreadPoolExecutor(2, thread_name_prefix="decoding")
+
+    def close(self) -> None:
+        self._decoding.shutdown(wait=False)
+
+    async def livez(self) -> Response:
+        return Response(b'{"alive":true}', media_type=_JSON)
+
+    async def readyz(self) -> Response:
+        states = self._runner.states
+        ready = all(state.state == "ready" for state in states.values())
+        body = Readiness(ready=ready, skills=states).model_dump_json()
+        return Response(body, 200 if ready else 503, media_type=_JSON)
+
+    async def list_skills(self) -> Response:
+        cards = SkillCards(
+            skills=self._runner.cards,
+            max_image_bytes=MAX_BYTES,
+            max_request_bytes=MAX_REQUEST_BYTES,
+        )
+        return Response(cards.model_dump_json(), media_type=_JSON)
+
+    async def put_image(self, request: Request) -> Response:
+        data = await _read_body(request, MAX_BYTES)
+        loop = asyncio.get_running_loop()
+        sha256 = request.path_params["sha256"]
+        ref = await loop.run_in_executor(self._decoding, self._take, data, sha256)
+        return Response(ref.model_dump_json(), 201, media_type=_JSON)
+
+    def _take(self, data: bytes, sha256: str) -> ImageRef:
+        if (actual := hashlib.sha256(data).hexdigest()) != sha256:
+            raise BadInput(
+                f"the {len(data):,} bytes received have SHA-256 {actual}, not {sha256}: "
+                "they were damaged or cut short on the way"
+            )
+        return self._store.add(data)
+
+    async def get_image(self, request: Request) -> Response:
+        sha256 = request.path_params["sha256"]
+        try:
+            ref = self._store.get(sha256)
+            data = self._store.data(ref) if ref else None
+        except KeyError:  # let go between the two steps
+            data = None
+        if ref is None or data is None:
+            raise UnknownImage(f"image {sha256} is not here")
+        return Response(data, media_type=ref.media_type)
+
+    async def call(self, request: Request) -> Response:
+        arrival = time.monotonic()
+        body = await _read_body(request, MAX_REQUEST_BYTES)
+        deadline = arrival + _seconds_left(request)
+        name = request.path_params["name"]
+        must_wait = self._runner.would_wait(name)
+        try:
+            call = CallRequest.model_validate_json(body)
+        except ValidationError as error:
+            raise BadInput(describe_validation(error)) from error
+        running = self._runner.call(
+            SkillUse(id=call.id, name=name, arguments=call.arguments),
+            images=self._images(call.images),
+            masks=call.masks,
+            store=self._store,
+            deadline=deadline,
+        )
+        result = await (_unless_gone(request, running) if must_wait else running)
+        return Response(encode_result(result), media_type=_JSON)
+
+    def _images(self, hashes: dict[str, str]) -> dict[str, Image]:
+        found = {handle: self._image(sha256) for handle, sha256 in hashes.items()}
+        missing = [hashes[handle] for handle, image in found.items() if image is None]
+        if missing:
+            raise ImagesMissing(sorted(set(missing)))
+        return {handle: image for handle, image in found.items() if image is not None}
+
+    def _image(self, sha256: str) -> Image | None:
+        ref = self._store.get(sha256)
+        try:
+            return self._store.image(ref) if ref else None
+        except KeyError:  # let go between the two steps
+            return None
+
+
+class _SecretGuard:
+    """ASGI middleware that lets only callers with the secret reach the API; probes go free."""
+
+    def __init__(self, app: ASGIApp, secret: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {secret}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                refusal = BadSecret("the Authorization header does not carry the worker's secret")
+                response = Response(encode_problem(refusal), status_of(refusal), media_type=_JSON)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _seconds_left(request: Request) -> float:
+    text = request.headers.get(DEADLINE_HEADER)
+    if text is None:
+        return DEFAULT_DEADLINE
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BadInput(f"{DEADLINE_HEADER} must be a number of seconds above 0, not {text!r}")
+    return seconds
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    """The whole body, given up as soon as it is known to exceed `limit`."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise TooLarge(f"the body has {int(announced):,} bytes; at most {limit:,} are taken")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the body has more than {limit:,} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _unless_gone(
+    request: Request, running: Coroutine[None, None, SkillResult]
+) -> SkillResult:
+    """Wait for a call, and drop it when its client goes away: that frees its place in the queue."""
+    task = asyncio.create_task(running)
+    # The body has been read, so the next message can only be that the client is gone.
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _tell_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LlavaPlusError)
+    headers = {}
+    if isinstance(error, TooBusy):
+        headers["Retry-After"] = f"{error.retry_after:.0f}"
+    if isinstance(error, TooLarge):
+        headers["Connection"] = "close"  # or uvicorn would read the rest of the body to its end
+    return Response(encode_problem(error), status_of(error), headers, media_type=_JSON)
+
+
+async def _tell_http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    problem = BadInput(f"{request.method} {request.url.path}: {error.detail}")
+    return Response(encode_problem(problem), error.status_code, error.headers, media_type=_JSON)
+
+
+async def _tell_bug(request: Request, error: Exception) -> Response:
+    problem = WorkerUnavailable(f"a fault of the worker itself: {type(error).__name__}: {error}")
+    return Response(encode_problem(problem), 500, media_type=_JSON)
+
+
+async def _tell_nobody(request: Request, error: Exception) -> Response:
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+
+def serve(
+    skills: Iterable[Skill],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    secret: str | None = None,
+    device: str = "cpu",
+    queue: int = QUEUE,
+    on_listening: Callable[[str, uvicorn.Server], None] | None = None,
+) -> None:
+    """Serve `skills` until the process is told to stop; `port=0` takes any free port.
+
+    `on_listening` gets the URL as soon as connections are taken, which is before setup is done.
+    """
+    app = create_app(skills, secret=secret, device=device, queue=queue)
+    with listen(host, port) as listening:
+        server = uvicorn.Server(server_config(app))
+        if on_listening:
+            shown = f"[{host}]" if ":" in host else host
+            on_listening(f"http://{shown}:{listening.getsockname()[1]}", server)
+        with suppress(KeyboardInterrupt):  # raised once more after an orderly stop
+            server.run(sockets=[listening])
+    if app.state.runner.busy:
+        # A skill that hangs would keep the interpreter from ending.
+        logging.shutdown()
+        os._exit(0)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections from now on, before there is a server to answer them."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=512)
+    # asyncio does this only for sockets that it opens itself; without it Nagle's algorithm
+    # holds the second packet of most answers back for 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """How a worker is served: quiet, without websockets, connections kept open for reuse."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        # Longer than the dispatcher keeps them, so that it never sends into a closing one.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of one worker process; prints one JSON line `{"url": ...}` when it listens."""
+    options = _options(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # What skills and their libraries print must not mix with the one line for the parent.
+    with os.fdopen(os.dup(1), "w") as report:
+        os.dup2(2, 1)
+
+        def on_listening(url: str, server: uvicorn.Server) -> None:
+            report.write(json.dumps({"url": url}) + "\n")
+            report.flush()
+            if options.exit_with_parent:
+                threading.Thread(target=_stop_at_end_of_input, args=(server,), daemon=True).start()
+
+        try:
+            serve(
+                [load_skill(name) for name in options.skills],
+                host=options.host,
+                port=options.port,
+                secret=os.environ.get(SECRET_VARIABLE),
+                device=options.device,
+                queue=options.queue,
+                on_listening=on_listening,
+            )
+        except (LlavaPlusError, OSError) as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 1
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m llava_plus.skills.worker", description="Serve installed skills over HTTP."
+    )
+    parser.add_argument("skills", nargs="+", metavar="SKILL", help="name of an installed skill")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
+    parser.add_argument("--device", default="cpu", help="where skills put their weights")
+    parser.add_argument("--queue", type=int, default=QUEUE, help="calls that may wait, per skill")
+    parser.add_argument(
+        "--exit-with-parent", action="store_true", help="stop when standard input is closed"
+    )
+    return parser.parse_args(argv)
+
+
+def _stop_at_end_of_input(server: uvicorn.Server) -> None:
+    """Stop when the parent's end of the pipe is gone, however the parent ended."""
+    while os.read(0, 1024):
+        pass
+    server.should_exit = True
+    time.sleep(5.0)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Filling the slots of hand-written requests and roughening them the way people type."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["Filler", "fill_value", "roughen"]
+
+_SLOT = re.compile(r"\{(\w+)\}")
+_ARTICLE = re.compile(r"\b([Aa])n? (\{[abc]\})")
+_MODIFIERS = (
+    "red blue green yellow white black brown grey orange old new small big broken wooden metal "
+    "little large shiny dirty tall round striped empty"
+).split()
+_SYLLABLES = "ba ko ti mur zel pan dro vi sha qu ef lin gor ta nep ux ri om cla ster".split()
+_SIGNS = (
+    "NO PARKING|Exit|Sale 50% off|Room 12|Platform 3|Caution wet floor|Happy Birthday|Menu|Open|"
+    "Closed|Invoice 2041|Total 41.50|Main Street|Push|Pull|Do not enter|Fresh bread|Page 7|"
+    "Handle with care|Mind the gap|Hello world|Taxi|Ticket office|Best before 12/08|Gate B4"
+).split("|")
+
+
+@dataclass
+class Filler:
+    """Chooses what the slots of one request stand for; the same letter gets the same filling."""
+
+    rng: random.Random
+    nouns: Sequence[tuple[str, str]]
+    image: str = "img_1"
+    mask: str = "mask_1"
+    chosen: dict[str, str] = field(default_factory=dict)
+
+    def fill(self, text: str) -> str:
+        """Put words in place of the slots, with `a` or `an` as the word wants it."""
+        text = _ARTICLE.sub(lambda m: f"{m[1]}{'n' * self._vowel(m[2])} {m[2]}", text)
+        return _SLOT.sub(lambda match: self._word(match[1]), text)
+
+    def _vowel(self, slot: str) -> bool:
+        return self._word(slot.strip("{}"))[0].lower() in "aeiou"
+
+    def _word(self, slot: str) -> str:
+        if slot not in self.chosen:
+            self._choose(slot)
+        return self.chosen[slot]
+
+    def _choose(self, slot: str) -> None:
+        if slot == "n":
+            self.chosen[slot] = str(self.rng.randint(2, 9))
+        elif slot == "text":
+            self.chosen[slot] = self.rng.choice(_SIGNS)
+        elif slot == "h":
+            self.chosen[slot] = self.image
+        elif slot == "m":
+            self.chosen[slot] = self.mask
+        else:
+            one, many = self._noun()
+            letter = slot[0]
+            self.chosen[letter], self.chosen[f"{letter}s"] = one, many
+
+    def _noun(self) -> tuple[str, str]:
+        chance = self.rng.random()
+        if chance < 0.08:
+            word = "".join(self.rng.sample(_SYLLABLES, self.rng.randint(2, 3)))
+            return word, f"{word}s"
+        one, many = self.rng.choice(self.nouns)
+        if chance < 0.25:
+            modifier = self.rng.choice(_MODIFIERS)
+            return f"{modifier} {one}", f"{modifier} {many}"
+        return one, many
+
+
+def fill_value(value: str, filler: Filler) -> object:
+    """Read one argument of the bank: a list in brackets, a number, true or false, or text."""
+    filled = filler.fill(value)
+    if filled.startswith("[") and filled.endswith("]"):
+        items = [item.strip() for item in filled[1:-1].split(",")]
+        return [_scalar(item) for item in items if item]
+    return _scalar(filled)
+
+
+def _scalar(text: str) -> object:
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    if re.fullmatch(r"-?\d*\.\d+", text):
+        return float(text)
+    return {"true": True, "false": False}.get(text, text)
+
+
+_OPENINGS = "hey, |hi, |hello! |ok |okay, |so, |please |pls |can you |could you please |well, |um "
+_ENDINGS = " please| thanks|, thanks!| pls| thx| asap| if you can|, ok?| :)| now|..."
+
+
+def roughen(text: str, kept: Sequence[str], rng: random.Random, remarks: Sequence[str]) -> str:
+    """Vary a request as people do: courtesies, a remark before it, lost capitals, typos.
+
+    The words in `kept` (arguments that are copied from the request) stay as they are.
+    """
+    chance = rng.random
+    if chance() < 0.07 and remarks:
+        text = f"{rng.choice(remarks).rstrip()} {text}"
+    if chance() < 0.08:
+        opening = rng.choice(_OPENINGS.split("|"))
+        text = opening + (text if kept and text.startswith(tuple(kept)) else _lower_first(text))
+    if chance() < 0.08:
+        text = text.rstrip(".!?") + rng.choice(_ENDINGS.split("|"))
+    if chance() < 0.2:
+        text = text.rstrip(".!? ")
+    if chance() < 0.1:
+        text = _with_typo(text, kept, rng)
+    return text or "?"
+
+
+def _lower_first(text: str) -> str:
+    return text if text[:2] in ("I ", "I'") else text[:1].lower() + text[1:]
+
+
+def _with_typo(text: str, kept: Sequence[str], rng: random.Random) -> str:
+    """Swap, drop or double one letter in a longer word that is no argument."""
+    words = text.split(" ")
+    arguments = {word for value in kept for word in value.split()}
+    long = [i for i, word in enumerate(words) if len(word) > 4 and word not in arguments]
+    if not long:
+        return text
+    index = rng.choice(long)
+    word = words[index]
+    at = rng.randint(1, len(word) - 2)
+    words[index] = rng.choice(
+        (
+            word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+            word[:at] + word[at + 1 :],
+            word[:at] + word[at] + word[at:],
+        )
+    )
+    return " ".join(words)

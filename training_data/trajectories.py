@@ -1,0 +1,446 @@
+"""Composing trajectories: a random catalogue, hand-written requests, calls, results and answers.
+
+The trajectories of one group share their catalogue, so that training computes it only once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ..model.conversation import AssistantMessage, Conversation, SkillMessage
+from ..skills.calls import SkillResult, SkillSpec, SkillUse
+from ..skills.images import ImageRef
+from .bank import Bank, InventedSkill, Plan, Request, Step
+from .catalogue import catalogue
+from .outcomes import answer_to, fail, invent_result
+from .scenes import Scene
+from .slots import Filler, fill_value, roughen
+
+__all__ = ["Composer", "Offer", "Portions"]
+
+_CONFUSABLE = (
+    {"detect", "segment", "describe_regions", "tag", "caption"},
+    {"adjust", "edit", "inpaint", "generate"},
+    {"ocr"},
+    {"retrieve"},
+)
+_ARGUMENT_NAMES = {
+    "labels": ("objects", "things", "classes", "targets"),
+    "prompt": ("text", "description"),
+    "instruction": ("command", "change", "prompt"),
+    "operation": ("action", "effect", "op"),
+    "query": ("text", "search"),
+}
+
+
+@dataclass(frozen=True)
+class Portions:
+    """How often each kind of request is composed, as weights."""
+
+    known: float = 0.42
+    invented: float = 0.20
+    plan: float = 0.15
+    none: float = 0.13
+    missing: float = 0.05
+    looks: float = 0.05
+
+
+@dataclass
+class Offer:
+    """The skills of one prompt: for each, the spec that is shown and what it really is."""
+
+    shown: dict[str, SkillSpec] = field(default_factory=dict)
+    """Specs as the prompt has them, by the skill's true name."""
+    arguments: dict[str, dict[str, str]] = field(default_factory=dict)
+    """True argument names to shown ones, by the skill's true name."""
+    invented: dict[str, InventedSkill] = field(default_factory=dict)
+
+    def has(self, *names: str) -> bool:
+        """Whether all of these catalogue skills are on offer."""
+        return all(name in self.shown for name in names)
+
+
+class _Impossible(Exception):
+    """The request does not fit the situation; another one is drawn."""
+
+
+class Composer:
+    """Composes trajectories from a bank; the same `rng` gives the same ones."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        scenes: Mapping[str, Scene],
+        refs: Sequence[ImageRef],
+        portions: Portions | None = None,
+    ) -> None:
+        self.bank = bank
+        self.portions = portions or Portions()
+        self._scenes = scenes
+        self._refs = refs
+
+    def group(self, rng: random.Random, size: int) -> list[Conversation]:
+        """`size` conversations about one catalogue."""
+        offer = self.offer(rng)
+        skills = tuple(rng.sample(list(offer.shown.values()), len(offer.shown)))
+        return [self.conversation(rng, offer, skills) for _ in range(size)]
+
+    def offer(self, rng: random.Random) -> Offer:
+        """Choose which skills are on offer and how they are named and described."""
+        known = list(catalogue())
+        if (kind := rng.random()) < 0.2:
+            chosen = ["ocr", "detect", "segment", "adjust"]
+        else:
+            chosen = known if kind < 0.4 else rng.sample(known, rng.randint(0, len(known)))
+        count = rng.choice((0, 0, 1, 1, 2, 3, 4, 6, 8, 12))
+        if not chosen:
+            count = max(count, 3)
+        offer = Offer()
+        for name in chosen:
+            self._show(rng, offer, catalogue()[name], known=True)
+        for skill in rng.sample(self.bank.invented, count):
+            if skill.spec.name not in offer.shown:
+                self._show(rng, offer, skill.spec, known=False)
+                offer.invented[skill.spec.name] = skill
+        return offer
+
+    def _show(self, rng: random.Random, offer: Offer, spec: SkillSpec, *, known: bool) -> None:
+        name, description = spec.name, spec.description
+        renames: dict[str, str] = {}
+        if known:
+            names, says = self.bank.other_names[name]
+            description = rng.choice(says) if rng.random() < 0.3 else description
+            if rng.random() < 0.15:
+                name = rng.choice(names)
+                renames = {
+                    old: rng.choice(_ARGUMENT_NAMES[old])
+                    for old in spec.parameters["properties"]
+                    if old in _ARGUMENT_NAMES and rng.random() < 0.5
+                }
+        taken = {shown.name for shown in offer.shown.values()}
+        name = spec.name if name in taken else name
+        parameters = _vary(spec.parameters, renames, rng)
+        offer.arguments[spec.name] = renames
+        offer.shown[spec.name] = SkillSpec(
+            name=name, description=description, parameters=parameters
+        )
+
+    def conversation(
+        self, rng: random.Random, offer: Offer, skills: tuple[SkillSpec, ...]
+    ) -> Conversation:
+        """One conversation: mostly one turn, sometimes more."""
+        turns = rng.choices((1, 2, 3), (0.8, 0.15, 0.05))[0]
+        thread = _Thread(self, rng, offer, Conversation(skills=skills))
+        while turns:
+            try:
+                thread.turn()
+            except _Impossible:
+                continue
+            turns -= 1
+        return thread.conversation
+
+    @cached_property
+    def remarks(self) -> list[str]:
+        """Remarks that ask for nothing, to stand before a request."""
+        openings = ("I ", "I'", "My ", "We ", "This ", "It ", "The ", "That ", "There ", "Our ")
+        requests = (text for text, _ in self.bank.none)
+        return [
+            text
+            for text in requests
+            if text.endswith(".") and text.startswith(openings) and "{" not in text
+        ]
+
+    @cached_property
+    def looks(self) -> dict[str, list[str]]:
+        """Questions about the look of an image, by what is asked."""
+        found: dict[str, list[str]] = {}
+        for text, asked in self.bank.looks:
+            found.setdefault(asked, []).append(text)
+        return found
+
+    def image(self, rng: random.Random) -> ImageRef:
+        """Any image of the pool."""
+        return rng.choice(self._refs)
+
+    def scene(self, ref: ImageRef) -> Scene:
+        """What is known of an image of the pool."""
+        return self._scenes[ref.sha256]
+
+
+def _vary(
+    parameters: dict[str, Any], renames: Mapping[str, str], rng: random.Random
+) -> dict[str, Any]:
+    """Rename arguments, and show handles as plain strings now and then, as other specs do."""
+    plain = rng.random() < 0.15
+    properties = {}
+    for name, schema in parameters["properties"].items():
+        varied = schema
+        if plain and "pattern" in schema:
+            varied = {"type": "string"}
+        properties[renames.get(name, name)] = varied
+    required = [renames.get(name, name) for name in parameters.get("required", ())]
+    return {**parameters, "properties": properties, "required": required}
+
+
+class _Thread:
+    """One conversation while it is composed."""
+
+    def __init__(
+        self, composer: Composer, rng: random.Random, offer: Offer, conversation: Conversation
+    ) -> None:
+        self.composer = composer
+        self.bank = composer.bank
+        self.rng = rng
+        self.offer = offer
+        self.conversation = conversation
+        self._ids = (f"call_{number}" for number in itertools.count(1))
+        self._kinds: dict[str, str] = {}
+
+    def turn(self) -> None:
+        """Add one request and all that follows from it. Raises `_Impossible` to try again."""
+        portions = self.composer.portions
+        kinds: dict[str, tuple[float, Callable[[], None]]] = {
+            "known": (portions.known, self._known),
+            "invented": (portions.invented, self._invented),
+            "plan": (portions.plan, self._plan),
+            "none": (portions.none, self._none),
+            "missing": (portions.missing, self._missing),
+            "looks": (portions.looks, self._looks),
+        }
+        weights = [weight for weight, _ in kinds.values()]
+        act = self.rng.choices([act for _, act in kinds.values()], weights)[0]
+        before = self.conversation
+        try:
+            act()
+        except _Impossible:
+            self.conversation = before
+            raise
+
+    # --- the kinds of request
+
+    def _known(self) -> None:
+        names = [name for name in self.offer.shown if name in self.bank.skills]
+        if not names:
+            raise _Impossible
+        name = self.rng.choice(names)
+        if name == "inpaint" and not self.conversation.masks:
+            self._mask_first()
+        request = self.rng.choice(self.bank.skills[name])
+        if name == "generate":
+            self._ask(request, (name,), image=self.rng.random() < 0.2)
+        else:
+            self._ask(request, (name,))
+        self._call_once(name, request.arguments)
+
+    def _mask_first(self) -> None:
+        if not self.offer.has("segment"):
+            raise _Impossible
+        request = self.rng.choice(self.bank.skills["segment"])
+        if "labels" not in request.arguments:
+            raise _Impossible
+        self._ask(request, ("segment",))
+        self._call_once("segment", request.arguments)
+        if not self.conversation.masks:
+            raise _Impossible
+
+    def _invented(self) -> None:
+        if not self.offer.invented:
+            raise _Impossible
+        skill = self.rng.choice(list(self.offer.invented.values()))
+        request = self.rng.choice(skill.requests)
+        kinds = [s.get("pattern", "") for s in skill.spec.parameters["properties"].values()]
+        if any("mask" in kind for kind in kinds) and not self.conversation.masks:
+            raise _Impossible
+        self._ask(request, (), image=any("img" in kind for kind in kinds))
+        self._call_once(skill.spec.name, request.arguments)
+
+    def _plan(self) -> None:
+        plan = self.rng.choice(self.bank.plans)
+        if not self.offer.has(*(step.skill for steps in plan.rounds for step in steps)):
+            raise _Impossible
+        self._ask(Request(plan.text, _all_arguments(plan)), ("plan",))
+        for index, steps in enumerate(plan.rounds):
+            results = self._call([(step.skill, step.arguments) for step in steps])
+            last = index == len(plan.rounds) - 1
+            if last or not _goes_on(results, plan.rounds[index + 1], self.conversation):
+                self._say(answer_to(results))
+                return
+
+    def _none(self) -> None:
+        text, answer = self.rng.choice(self.bank.none)
+        self._ask(Request(text), (), image=self.rng.random() < 0.5)
+        self._say(self.filler.fill(answer))
+
+    def _missing(self) -> None:
+        if self.rng.random() < 0.5:
+            text, takes = self.rng.choice(self.bank.missing)
+            self._ask(Request(text), (), image=self.rng.random() < 0.5)
+        else:
+            absent = [
+                name
+                for group in _CONFUSABLE
+                if not any(name in self.offer.shown for name in group)
+                for name in sorted(group)
+            ]
+            if not absent or self.offer.invented:
+                raise _Impossible
+            name = self.rng.choice(absent)
+            self._ask(self.rng.choice(self.bank.skills[name]), ())
+            takes = f"a skill such as {name}"
+        self._say(f"None of the skills here can do that; it takes {takes.rstrip('.')}.")
+
+    def _looks(self) -> None:
+        ref = self.composer.image(self.rng)
+        answers = self.composer.scene(ref).answers
+        asked = self.rng.choice([kind for kind in answers if kind in self.composer.looks])
+        text = self.rng.choice(self.composer.looks[asked])
+        self._start(ref)
+        self.conversation = self.conversation.ask(self._rough(text, ()), [ref])
+        self._say(answers[asked])
+
+    # --- the parts of a turn
+
+    def _start(self, ref: ImageRef | None) -> None:
+        number = len(self.conversation.images) + bool(ref)
+        self.filler = Filler(
+            self.rng,
+            self.bank.nouns,
+            image=f"img_{max(number, 1)}",
+            mask=f"mask_{max(len(self.conversation.masks), 1)}",
+        )
+
+    def _ask(self, request: Request, tags: Sequence[str], *, image: bool = True) -> None:
+        """Add the request, with an image when the conversation has none yet.
+
+        Two in three times the image is only named, not shown: most requests are understood
+        from their words, and an image costs its tokens.
+        """
+        new = image and not self.conversation.images and not self._named()
+        ref = self.composer.image(self.rng) if new and self.rng.random() < 0.35 else None
+        self._start(ref)
+        kept = [str(self.filler.fill(v)) for v in request.arguments.values() if "$" not in v]
+        text = self._rough(self.filler.fill(request.text), [word.strip("[]") for word in kept])
+        if new and ref is None:
+            self.conversation = self.conversation.ask_about(text, ["img_1"])
+        else:
+            self.conversation = self.conversation.ask(text, [ref] if ref else [])
+
+    def _named(self) -> bool:
+        return any(message.images for message in self.conversation.messages if message.role == "user")
+
+    def _rough(self, text: str, kept: Sequence[str]) -> str:
+        split = [part.strip() for value in kept for part in value.split(",")]
+        return roughen(text, split, self.rng, self.composer.remarks)
+
+    def _call_once(self, name: str, arguments: Mapping[str, str]) -> None:
+        self._say(answer_to(self._call([(name, arguments)])))
+
+    def _call(self, calls: Sequence[tuple[str, Mapping[str, str]]]) -> list[SkillMessage]:
+        """Make the calls of one reply and bring their results."""
+        uses = [(name, self._use(name, arguments)) for name, arguments in calls]
+        self.conversation = self.conversation.reply(
+            AssistantMessage(skill_uses=tuple(use for _, use in uses))
+        )
+        for name, use in uses:
+            self.conversation = self.conversation.add_result(self._result(name, use))
+        results = self.conversation.messages[-len(uses) :]
+        return [message for message in results if isinstance(message, SkillMessage)]
+
+    def _use(self, name: str, arguments: Mapping[str, str]) -> SkillUse:
+        spec = self.offer.shown[name]
+        renames = self.offer.arguments[name]
+        given = {renames.get(key, key): value for key, value in arguments.items()}
+        values: dict[str, Any] = {}
+        truth = _true_parameters(self.offer, name)["properties"]
+        back = {shown: true for true, shown in renames.items()}
+        for key, shown in spec.parameters["properties"].items():
+            schema = truth[back.get(key, key)]
+            if key in given:
+                values[key] = self._value(given[key], schema)
+            elif "img_" in schema.get("pattern", "") and self._wants_image(name, spec, key, given):
+                values[key] = self._latest_image()
+            elif key in spec.parameters["required"]:
+                raise _Impossible
+        return SkillUse(id=next(self._ids), name=spec.name, arguments=values)
+
+    def _wants_image(
+        self, name: str, spec: SkillSpec, key: str, given: Mapping[str, str]
+    ) -> bool:
+        if key in spec.parameters["required"]:
+            return True
+        return name == "retrieve" and not set(given) - {"k"}
+
+    def _value(self, text: str, schema: Mapping[str, Any]) -> Any:
+        if text == "$boxes":
+            return _boxes(self.conversation)
+        if text == "$mask":
+            return next(reversed(self.conversation.masks), None) or _impossible()
+        if text == "$image":
+            return self._latest_image()
+        value = fill_value(text, self.filler)
+        if schema.get("type") == "string" and not isinstance(value, str):
+            return self.filler.fill(text)
+        return value
+
+    def _latest_image(self) -> str:
+        return next(reversed(self.conversation.images), "img_1")
+
+    def _result(self, name: str, use: SkillUse) -> SkillResult:
+        if self.rng.random() < 0.07:
+            return fail(use, self.rng)
+        if name in self.offer.invented:
+            text = self.filler.fill(self.offer.invented[name].result)
+            return SkillResult(id=use.id, name=use.name, text=text)
+        image = self.composer.image(self.rng)
+        return invent_result(name, use, self.rng, self.bank.nouns, image)
+
+    def _say(self, answer: str) -> None:
+        self.conversation = self.conversation.reply(AssistantMessage(text=answer))
+
+
+def _impossible() -> Any:
+    raise _Impossible
+
+
+def _all_arguments(plan: Plan) -> dict[str, str]:
+    return {
+        f"{step.skill}.{key}": value
+        for steps in plan.rounds
+        for step in steps
+        for key, value in step.arguments.items()
+    }
+
+
+def _true_parameters(offer: Offer, name: str) -> dict[str, Any]:
+    if name in offer.invented:
+        return offer.invented[name].spec.parameters
+    return catalogue()[name].parameters
+
+
+def _goes_on(
+    results: Sequence[SkillMessage], following: Sequence[Step], conversation: Conversation
+) -> bool:
+    """Whether the next round of a plan has what it needs from the results before it."""
+    if any(message.result.error for message in results):
+        return False
+    wanted = {value for step in following for value in step.arguments.values()}
+    if "$boxes" in wanted and not _boxes(conversation):
+        return False
+    return not ("$mask" in wanted and not conversation.masks)
+
+
+def _boxes(conversation: Conversation) -> list[list[float]]:
+    """The boxes that the latest result lists."""
+    import json
+    import re
+
+    last = conversation.messages[-1]
+    if not isinstance(last, SkillMessage):
+        last = next(m for m in reversed(conversation.messages) if isinstance(m, SkillMessage))
+    found = re.findall(r"^.* (\[[0-9., ]+\])$", last.result.text, flags=re.MULTILINE)
+    return [json.loads(box) for box in found]
