@@ -160,7 +160,10 @@ class WorkerClient:
         if (result.id, result.name) != (call.use.id, name):
             raise WorkerUnavailable(f"worker {self.url} answered {name!r} with another result")
         if any(artifact.image for artifact in result.artifacts):
-            fetched = [await self._fetch(artifact, call) for artifact in result.artifacts]
+            try:
+                fetched = [await self._fetch(artifact, call) for artifact in result.artifacts]
+            except Refused as error:  # only the fetching was refused: the skill has run
+                raise WorkerUnavailable(str(error)) from error
             result = result.model_copy(update={"artifacts": tuple(fetched)})
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ..skills.errors import BadConfiguration
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "load_processor"]
 
 
 def load_model(
@@ -22,7 +23,7 @@ def load_model(
 
     Raises `BadConfiguration` when there is no such model or transformers cannot use it.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -30,7 +31,7 @@ def load_model(
     if kind != "auto" and not isinstance(getattr(torch, kind, None), torch.dtype):
         raise BadConfiguration(f"{kind!r} is not a dtype of torch; try float32 or bfloat16")
     try:
-        processor = AutoProcessor.from_pretrained(name)
+        processor = load_processor(name)
         model = AutoModelForImageTextToText.from_pretrained(name, dtype=kind)
     except (OSError, ValueError, ImportError) as error:
         what = "folder" if Path(name).is_dir() else "model name"
@@ -38,3 +39,35 @@ def load_model(
     if not hasattr(processor, "tokenizer"):
         raise BadConfiguration(f"{name!r} has no processor for images and text, only a tokenizer")
     return model.to(device), processor
+
+
+def load_processor(name: str) -> ProcessorMixin:
+    """The processor of a model; where torchvision is missing, without its part for videos.
+
+    Raises `OSError`, `ValueError` or `ImportError` as transformers does.
+    """
+    import transformers
+    from transformers import AutoProcessor, ProcessorMixin
+    from transformers.utils import is_torchvision_available
+
+    if not is_torchvision_available():
+        settings, _ = ProcessorMixin.get_processor_dict(name)
+        kind = getattr(transformers, settings.get("processor_class", ""), None)
+        if kind is not None and "video_processor" in inspect.signature(kind.__init__).parameters:
+            return without_video(kind).from_pretrained(name)
+    return AutoProcessor.from_pretrained(name)
+
+
+def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """A processor class for images and text alone.
+
+    transformers reads the parts of a processor off the names in its `__init__`; one that does
+    not name a `video_processor` loads the same folder without it.
+    """
+
+    def init(
+        self: Any, image_processor: Any, tokenizer: Any, chat_template: str | None = None
+    ) -> None:
+        kind.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+    return type(kind.__name__, (kind,), {"__init__": init})

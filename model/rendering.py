@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
 __all__ = ["ChatRenderer", "ImagePlace", "Rendered"]
+
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""What a template puts around the text that the assistant writes (transformers' convention)."""
 
 ImageTokens = Callable[[str], Sequence[int]]
 """The handle of an image to the placeholder tokens that stand for it."""
@@ -53,7 +57,7 @@ class ChatRenderer:
         if not isinstance(template, str):
             raise BadConfiguration("the model has no chat template: give it a chat_template.jinja")
         self._template = template
-        self._marks_replies = "generation" in template
+        self._marks_replies = _GENERATION.search(template) is not None
         self.image_token = _image_token(processor)
         added = [token.content for token in self.tokenizer.added_tokens_decoder.values()]
         self.control = ControlTokens([*added, self.image_token])

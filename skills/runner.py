@@ -177,6 +177,8 @@ class _Lane:
         if self.full and self._waiting >= self._queue:
             raise TooBusy(f"{self.skill.name} has {self._waiting} calls waiting; it takes no more")
         start = time.monotonic()
+        if deadline <= start:
+            raise DeadlineExceeded(f"no time was left to run {self.skill.name}")
         self._waiting += 1
         try:
             async with asyncio.timeout(deadline - start):

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from .calls import SkillResult, SkillUse
 from .discovery import load_skill
@@ -101,19 +101,14 @@ def create_app(
     app = FastAPI(
         lifespan=lifespan,
         openapi_url=None,
-        routes=[
-            Route("/v1/skills/{name}", routes.call, methods=["POST"]),
-            Route("/v1/images/{sha256}", routes.put_image, methods=["PUT"]),
-            Route("/v1/images/{sha256}", routes.get_image, methods=["GET", "HEAD"]),
-        ],
+        exception_handlers={
+            LlavaPlusError: _tell_problem,
+            HTTPException: _tell_http_problem,
+            ClientDisconnect: _tell_nobody,
+            Exception: _tell_bug,
+        },
+        routes=routes.listed(),
     )
-    app.add_api_route("/v1/skills", routes.list_skills, methods=["GET"])
-    app.add_api_route("/livez", routes.livez, methods=["GET"])
-    app.add_api_route("/readyz", routes.readyz, methods=["GET"])
-    app.add_exception_handler(LlavaPlusError, _tell_problem)
-    app.add_exception_handler(HTTPException, _tell_http_problem)
-    app.add_exception_handler(ClientDisconnect, _tell_nobody)
-    app.add_exception_handler(Exception, _tell_bug)
     if secret:
         app.add_middleware(_SecretGuard, secret=secret)
     app.state.runner = runner
@@ -129,19 +124,30 @@ class _Routes:
         # Decoding is the worker's, not a skill's: it gets threads that no skill can hold.
         self._decoding = ThreadPoolExecutor(2, thread_name_prefix="decoding")
 
+    def listed(self) -> list[BaseRoute]:
+        # Starlette's own routes, because these bodies are not for FastAPI to parse.
+        return [
+            Route("/v1/skills", self.list_skills, methods=["GET"]),
+            Route("/v1/skills/{name}", self.call, methods=["POST"]),
+            Route("/v1/images/{sha256}", self.put_image, methods=["PUT"]),
+            Route("/v1/images/{sha256}", self.get_image, methods=["GET", "HEAD"]),
+            Route("/livez", self.livez, methods=["GET"]),
+            Route("/readyz", self.readyz, methods=["GET"]),
+        ]
+
     def close(self) -> None:
         self._decoding.shutdown(wait=False)
 
-    async def livez(self) -> Response:
+    async def livez(self, request: Request) -> Response:
         return Response(b'{"alive":true}', media_type=_JSON)
 
-    async def readyz(self) -> Response:
+    async def readyz(self, request: Request) -> Response:
         states = self._runner.states
         ready = all(state.state == "ready" for state in states.values())
         body = Readiness(ready=ready, skills=states).model_dump_json()
         return Response(body, 200 if ready else 503, media_type=_JSON)
 
-    async def list_skills(self) -> Response:
+    async def list_skills(self, request: Request) -> Response:
         cards = SkillCards(
             skills=self._runner.cards,
             max_image_bytes=MAX_BYTES,

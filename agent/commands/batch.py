@@ -41,7 +41,7 @@ async def answer_batch(
                     request = request.model_copy(update={"tools": tools})
                 answered = await _answer(request, number, session, out, plan=options.plan)
             except LlavaPlusError as error:
-                answered = Answered(error_object(error), error)
+                answered = Answered(error_object(error), error=error)
             failed += answered.error is not None
             click.echo(json.dumps(answered.report, ensure_ascii=False))
     return FAILED if failed else 0

@@ -18,7 +18,7 @@ __all__ = ["out_option", "read_images", "session_options", "with_session_options
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Names(click.ParamType):
+class _Names(click.ParamType[tuple[str, ...]]):
     """Names with commas between them; empty text means none at all."""
 
     name = "a,b"

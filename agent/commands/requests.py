@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """What came of a request: the object that `--json` prints, and the error that it tells."""
+    """What came of a request: the object that `--json` prints, and what it is made from."""
 
     report: dict[str, Any]
+    conversation: Conversation = field(default_factory=Conversation)
     error: LlavaPlusError | None = None
 
 
@@ -117,7 +118,7 @@ async def answer_request(
     report["annotated"] = outputs.annotated
     if finished.error:
         report |= error_object(finished.error)
-    return Answered(report, finished.error)
+    return Answered(report, finished.conversation, finished.error)
 
 
 async def plan_request(asked: Asked, session: Session) -> tuple[tuple[SkillUse, ...], Answered]:
@@ -132,7 +133,7 @@ async def plan_request(asked: Asked, session: Session) -> tuple[tuple[SkillUse, 
     )
     checker = UseChecker(asked.conversation.skills)
     report["calls"] = [_call_object(use, checker) for use in planned.message.skill_uses]
-    return planned.message.skill_uses, Answered(report)
+    return planned.message.skill_uses, Answered(report, planned.conversation)
 
 
 def read_tools(tools: object) -> tuple[SkillSpec, ...]:

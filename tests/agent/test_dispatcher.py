@@ -26,7 +26,7 @@ from llava_plus.skills.wire import DEADLINE_HEADER
 from llava_plus.skills.worker import create_app
 
 from ..serving import png, serving, worker
-from ..toy_skills import RELEASE, Cover, Crash, Hang, Look, Noop, Paint, Refuse, Slow
+from ..toy_skills import RELEASE, Cover, Crash, Hang, Look, Noop, Paint, Painted, Refuse, Slow
 
 pytestmark = pytest.mark.asyncio
 MASK = Mask.from_array(np.eye(4, dtype=bool))
@@ -382,6 +382,28 @@ async def test_a_worker_that_talks_nonsense_is_named(status: int, body: bytes, w
             with pytest.raises(WorkerUnavailable, match=words) as caught:
                 await dispatch(dispatcher, "noop")
             assert url in str(caught.value)
+
+
+async def test_a_result_whose_image_is_lost_is_not_run_again() -> None:
+    class Counted(Paint):
+        runs = 0
+
+        def run(self, colour: str, width: int = 8) -> Painted:
+            Counted.runs += 1
+            return super().run(colour, width)
+
+    def forgetful() -> FastAPI:
+        app = FastAPI()
+        error = b'{"error": {"kind": "Refused", "message": "not now"}}'
+        app.add_api_route("/v1/images/{sha256}", lambda: Response(error, 503), methods=["GET"])
+        app.mount("/", create_app([Counted()]))
+        return app
+
+    with serving(forgetful()) as one, serving(forgetful()) as other:
+        async with http(one, other) as dispatcher:
+            with pytest.raises(WorkerUnavailable, match="handing over an image that 'paint' made"):
+                await dispatch(dispatcher, "paint", {"colour": "red"})
+    assert Counted.runs == 1
 
 
 async def test_a_connection_that_breaks_while_a_skill_runs_is_not_retried() -> None:

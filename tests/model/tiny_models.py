@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
+from llava_plus.model.loading import load_processor, without_video
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForImageTextToText,
-    AutoProcessor,
     CLIPImageProcessor,
     CLIPVisionConfig,
     GenerationConfig,
@@ -42,6 +41,8 @@ from transformers import (
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
 )
+
+__all__ = ["FAMILIES", "llava", "load_model", "load_processor", "qwen_vl", "third"]
 
 _CORPUS = [
     "What is in img_1? There are two dogs and a red car in the image; the text says INVOICE 2024.",
@@ -241,33 +242,9 @@ def third(folder: Path) -> Path:
 FAMILIES = {"llava": llava, "qwen_vl": qwen_vl, "third": third}
 
 
-def load_processor(folder: Path) -> ProcessorMixin:
-    """`AutoProcessor`, less the part for videos, which cannot be loaded without torchvision."""
-    settings, _ = ProcessorMixin.get_processor_dict(folder)
-    processor_class = getattr(transformers, settings["processor_class"])
-    if processor_class.__name__.startswith("Qwen"):
-        return without_video(processor_class).from_pretrained(folder)
-    return AutoProcessor.from_pretrained(folder)
-
-
 def load_model(folder: Path) -> PreTrainedModel:
     """The model, ready to be run."""
     return AutoModelForImageTextToText.from_pretrained(folder).eval()
-
-
-def without_video(base: type[ProcessorMixin]) -> type[ProcessorMixin]:
-    """A Qwen processor for images alone.
-
-    transformers reads what a processor is made of off the names in its `__init__`, so one that
-    does not name a `video_processor` loads the same folder without it.
-    """
-
-    def init(
-        self: Any, image_processor: Any, tokenizer: Any, chat_template: str | None = None
-    ) -> None:
-        base.__init__(self, image_processor, tokenizer, chat_template=chat_template)
-
-    return type(base.__name__, (base,), {"__init__": init})
 
 
 def _tokenizer(end: str, markers: list[str], **roles: str) -> PreTrainedTokenizerFast:
