@@ -94,6 +94,10 @@ def cli() -> None:
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or bad input.
     """
+    import logging  # not for --help, which does not come here
+
+    logging.addLevelName(logging.WARNING, "warning")
+    logging.basicConfig(format="%(levelname)s: %(message)s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

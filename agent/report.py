@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..model.conversation import AssistantMessage, Conversation
+from ..model.conversation import Conversation
 from ..skills.calls import SkillResult, SkillUse
 from ..skills.errors import LlavaPlusError
 from .loop import Step
@@ -57,21 +57,6 @@ def turn_object(
         "answer": conversation.answer,
         "timings": {"seconds": round(seconds, 3), "steps": [_step_object(step) for step in steps]},
     }
-
-
-def planned_calls(
-    message: AssistantMessage, problems: Iterable[str | None]
-) -> list[dict[str, Any]]:
-    """The calls of a plan; one that does not fit its spec says so."""
-    return [
-        {
-            "id": use.id,
-            "name": use.name,
-            "arguments": use.arguments,
-            **({"problem": problem} if problem else {}),
-        }
-        for use, problem in zip(message.skill_uses, problems, strict=True)
-    ]
 
 
 def error_object(error: LlavaPlusError) -> dict[str, Any]:

@@ -109,7 +109,8 @@ class Conversation(BaseModel):
     def add_result(self, result: SkillResult) -> Conversation:
         """Add what a call brought; the images and masks that it made get the next handles."""
         images, masks = dict(self.images), dict(self.masks)
-        image_handles, mask_handles = [], []
+        image_handles: list[str] = []
+        mask_handles: list[str] = []
         first = self._next_image()
         for artifact in result.artifacts:
             if artifact.image:
@@ -150,7 +151,11 @@ class Conversation(BaseModel):
     def _chat_message(self, message: Message) -> dict[str, Any]:
         if isinstance(message, AssistantMessage):
             calls = {"tool_calls": [use.tool_call() for use in message.skill_uses]}
-            return {"role": "assistant", "content": message.text, **(calls if message.skill_uses else {})}
+            return {
+                "role": "assistant",
+                "content": message.text,
+                **(calls if message.skill_uses else {}),
+            }
         if isinstance(message, SkillMessage):
             return _tool_message(message)
         parts: list[dict[str, str]] = []

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["ReplyGrammar"]
 
 _GUIDANCE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
-_KEPT = ("type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_KEPT += ("minItems", "maxItems")
+_KEPT = frozenset(
+    "type minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minItems maxItems".split()
+)
 
 
 class ReplyGrammar:
@@ -34,12 +35,14 @@ class ReplyGrammar:
         from llguidance.hf import from_tokenizer
 
         self._format = format
-        self._special = {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+        self._special = {
+            t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special
+        }
         self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, n_vocab=size)
         self._matchers: dict[str, LLMatcher] = {}
 
     def matcher(self, conversation: Conversation, *, calls_allowed: bool) -> LLMatcher:
-        """A fresh matcher for the next reply. Raises `BadConfiguration` for a spec it cannot use."""
+        """A fresh matcher for the next reply. Raises `BadConfiguration` naming a bad spec."""
         from llguidance import LLMatcher
 
         grammar = self._lark(conversation if calls_allowed else Conversation())
@@ -183,15 +186,18 @@ class _Narrowed:
         return self._lead + value if isinstance(value, str) else value
 
     def _string(self, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-        pattern = schema.get("pattern")
-        if pattern in self._handles:
+        pattern = str(schema["pattern"]) if "pattern" in schema else None
+        if pattern is not None and pattern in self._handles:
             known = self._handles[pattern]
             return {"enum": [self._led(handle) for handle in known]} if known else None
         least, most = schema.get("minLength", 0), schema.get("maxLength")
         if pattern is not None:
             # Where the pattern begins is where the lead stands; an open beginning may hold it.
-            anchored = isinstance(pattern, str) and pattern.startswith("^")
-            return {"type": "string", "pattern": f"^{self._lead}{pattern[1:]}" if anchored else pattern}
+            anchored = pattern.startswith("^")
+            return {
+                "type": "string",
+                "pattern": f"^{self._lead}{pattern[1:]}" if anchored else pattern,
+            }
         if not (self._lead or least or most is not None):
             return {"type": "string"}
         bounds = f"{{{least},{'' if most is None else most}}}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,7 +59,7 @@ class LMM(Protocol):
 
     def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Stream a reply to the last message; a `Replied` event closes it.
 
         `calls_allowed=False` asks for an answer in words (the last step of a turn). Raises

@@ -38,7 +38,7 @@ def load_model(
         raise BadConfiguration(f"the {what} {name!r} cannot be loaded: {error}") from error
     if not hasattr(processor, "tokenizer"):
         raise BadConfiguration(f"{name!r} has no processor for images and text, only a tokenizer")
-    return model.to(device), processor
+    return model.to(torch.device(device)), processor  # type: ignore[arg-type]
 
 
 def load_processor(name: str) -> ProcessorMixin:
@@ -48,14 +48,15 @@ def load_processor(name: str) -> ProcessorMixin:
     """
     import transformers
     from transformers import AutoProcessor, ProcessorMixin
-    from transformers.utils import is_torchvision_available
+    from transformers.utils.import_utils import is_torchvision_available
 
     if not is_torchvision_available():
         settings, _ = ProcessorMixin.get_processor_dict(name)
         kind = getattr(transformers, settings.get("processor_class", ""), None)
         if kind is not None and "video_processor" in inspect.signature(kind.__init__).parameters:
             return without_video(kind).from_pretrained(name)
-    return AutoProcessor.from_pretrained(name)
+    processor: ProcessorMixin = AutoProcessor.from_pretrained(name)
+    return processor
 
 
 def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import torch
 
 from ..skills.errors import BadConfiguration, BadReply
 from ..skills.images import ImageStore
-from .conversation import Conversation
+from .conversation import AssistantMessage, Conversation
 from .grammar import ReplyGrammar
 from .images import EncodedImage, ImageEncoder
 from .kept_cache import CachedModel
@@ -83,7 +83,7 @@ class LocalLMM:
 
     async def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Stream a reply; closing the iterator stops the decoding after the token at hand."""
         events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -123,7 +123,8 @@ class LocalLMM:
     ) -> Iterator[Event]:
         started = time.perf_counter()
         images: dict[str, EncodedImage] = {
-            handle: self._images.encode(ref, store) for handle, ref in conversation.images.items()
+            handle: self._images.encode(ref, store)
+            for handle, ref in conversation.images.items()
             if self._is_shown(conversation, handle)
         }
         prompt = self.renderer.prompt(conversation, lambda handle: images[handle].ids)
@@ -150,8 +151,8 @@ class LocalLMM:
     def _is_shown(conversation: Conversation, handle: str) -> bool:
         return any(m.role == "user" and handle in m.images for m in conversation.messages)
 
-    def _parse(self, written: Sequence[int]) -> Any:
-        reply = self.renderer.tokenizer.decode(written, skip_special_tokens=False)
+    def _parse(self, written: Sequence[int]) -> AssistantMessage:
+        reply = str(self.renderer.tokenizer.decode(list(written), skip_special_tokens=False))
         if len(written) >= self._max_tokens and self.renderer.format.begin in reply:
             raise BadReply(f"the call was not finished within {self._max_tokens} tokens: {reply!r}")
         return self.renderer.parse(reply, lambda: next(self._ids))
@@ -188,7 +189,9 @@ class LocalLMM:
         if matcher is not None:
             bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
             allowed = np.unpackbits(bits, bitorder="little")[: logits.shape[-1]]
-            logits = logits.masked_fill(torch.from_numpy(allowed == 0).to(logits.device), -torch.inf)
+            logits = logits.masked_fill(
+                torch.from_numpy(allowed == 0).to(logits.device), -torch.inf
+            )
         if self._temperature == 0:
             return int(logits.argmax())
         odds = torch.softmax(logits.float() / self._temperature, dim=-1).cpu()

@@ -14,7 +14,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,7 +103,7 @@ class RemoteLMM:
 
     async def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Stream a reply; its calls come when all of it is there."""
         heard = Heard()
         # In a thread, because encoding images would hold up every other conversation.

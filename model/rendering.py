@@ -104,14 +104,17 @@ class ChatRenderer:
     ) -> tuple[str, list[tuple[int, int]]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        texts, spans = render_jinja_template(
+        special: dict[str, Any] = self.tokenizer.special_tokens_map
+        # Its annotation promises text alone, its code gives texts and spans.
+        rendered: Any = render_jinja_template(
             [messages],
             tools=self.control.neutralise_all(tools) or None,
             chat_template=self._template,
             add_generation_prompt=opened,
             return_assistant_tokens_mask=self._marks_replies,
-            **self.tokenizer.special_tokens_map,
+            **special,
         )
+        texts, spans = rendered
         return texts[0], spans[0] if spans else []
 
     def _probe(self, messages: list[dict[str, Any]], opened: bool) -> str:

@@ -24,6 +24,25 @@ TEMPLATE = Path(__file__).parent / "templates" / "compact.jinja"
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|result|>", "<|call|>")
 IMAGE = "<image>"
+RESPONSE = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|assistant|>",
+    "fields": {
+        "tool_calls": {
+            "open_pattern": r'<\|call\|>\{"name": " ?(?P<name>[^"]+)", "arguments": ',
+            "close_pattern": r"\}(?=<\|call\|>|<\|end\|>|$)",
+            "repeats": True,
+            "content": "json",
+            "content_args": {"string_delims": [['" ', '"']]},
+            "transform": {
+                "type": "function",
+                "function": {"name": "{name}", "arguments": "{content}"},
+            },
+        },
+        "content": {"close_pattern": r"\s*<\|end\|>", "content": "text"},
+    },
+}
+"""How other servers read a reply of the compact template (transformers' `response_template`)."""
 
 
 class Architecture(BaseModel):
@@ -75,6 +94,7 @@ def train_tokenizer(texts: Iterable[str], architecture: Architecture) -> PreTrai
         additional_special_tokens=list(ROLES),
         model_max_length=architecture.context,
         clean_up_tokenization_spaces=False,
+        response_template=RESPONSE,
     )
 
 
@@ -131,7 +151,8 @@ def build_model(
         image_size=architecture.image_size,
         patch_size=architecture.patch,
     )
-    config = LlavaConfig(
+    # transformers renamed `image_token_index`; its annotations have the old name only.
+    config = LlavaConfig(  # type: ignore[call-arg]
         vision_config=vision,
         text_config=text,
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
 from ..skills.calls import SkillUse
 from ..skills.errors import BadConfiguration, BadReply
@@ -37,7 +37,7 @@ class ScriptedLMM:
 
     async def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Stream the next reply. Raises `BadConfiguration` when there is none left."""
         self.asked.append(conversation)
         message = self._next(conversation)

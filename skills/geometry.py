@@ -117,14 +117,18 @@ class Mask(BaseModel):
 
         encoded = coco.encode(np.asfortranarray(array, dtype=np.uint8))
         height, width = encoded["size"]
-        return cls(size=(height, width), counts=encoded["counts"].decode("ascii"))
+        counts = encoded["counts"]
+        text = counts if isinstance(counts, str) else counts.decode("ascii")
+        return cls(size=(height, width), counts=text)
 
     def array(self) -> NDArray[np.bool_]:
         """The mask as a (height, width) array of booleans."""
-        from pycocotools import mask as coco
+        import numpy as np
 
-        decoded = coco.decode({"size": list(self.size), "counts": self.counts.encode("ascii")})
-        return decoded.astype(bool)  # type: ignore[no-any-return]
+        height, width = self.size
+        runs = _run_lengths(self.counts)
+        filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        return np.ascontiguousarray(filled.reshape(width, height).T)
 
     @property
     def area(self) -> float:

@@ -40,7 +40,7 @@ def catalogue() -> dict[str, SkillSpec]:
         ),
         _spec(
             "tag",
-            "List keywords for an image: its objects, scene, style (for sorting, search, hashtags).",
+            "List keywords for an image: its objects, scene, style (for sorting and search).",
             "image",
             image=IMAGE,
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ..model.conversation import Conversation
 from ..model.training.examples import Example
@@ -14,17 +13,22 @@ from .bank import Bank
 from .scenes import Scene, render_scene
 from .trajectories import Composer
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["EmbeddedSource"]
 
 
 class EmbeddedSource:
     """Groups of composed trajectories; group `i` depends on the seed and `i` alone."""
 
-    def __init__(self, *, seed: int = 0, group_size: int = 8, scenes: int = 2000) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        group_size: int = 8,
+        scenes: int = 2000,
+        corpus_groups: int = 1500,
+    ) -> None:
         self._seed = seed
+        self._corpus_groups = corpus_groups
         self._group_size = group_size
         rng = random.Random(f"{seed} scenes")
         self._scenes: dict[str, Scene] = {}
@@ -44,7 +48,7 @@ class EmbeddedSource:
 
     def corpus(self) -> Iterator[str]:
         """Composed conversations as plain text, and every word of the bank."""
-        for index in range(1500):
+        for index in range(self._corpus_groups):
             for conversation in self._conversations(f"corpus {index}"):
                 yield from _texts(conversation)
         yield from (f" {one} {many}" for one, many in self._composer.bank.nouns)

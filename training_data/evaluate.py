@@ -99,8 +99,13 @@ class Report:
 
     def figures(self) -> dict[str, float]:
         """The main figures, each from 0 to 1, and the median seconds to a plan."""
-        needs = lambda verdict: bool(verdict.case.expect)  # noqa: E731
-        calls = lambda verdict: bool(verdict.reply.skill_uses)  # noqa: E731
+
+        def needs(verdict: Verdict) -> bool:
+            return bool(verdict.case.expect)
+
+        def calls(verdict: Verdict) -> bool:
+            return bool(verdict.reply.skill_uses)
+
         seconds = sorted(verdict.seconds for verdict in self.verdicts)
         return {
             "right_skill": self.share(lambda v: v.right_skill, needs),
@@ -212,7 +217,7 @@ def describe(report: Report) -> Iterator[str]:
     for verdict in report.failures():
         calls = [{"name": u.name, **u.arguments} for u in verdict.reply.skill_uses]
         said = json.dumps(calls, ensure_ascii=False) if calls else verdict.reply.text
-        wanted = [{"name": c.name, **c.arguments} for c in verdict.case.expect]
+        right = [{"name": c.name, **c.arguments} for c in verdict.case.expect]
         yield f"{verdict.case.id} {verdict.case.request!r}"
-        yield f"    wanted {json.dumps(wanted, ensure_ascii=False)}"
+        yield f"    wanted {json.dumps(right, ensure_ascii=False)}"
         yield f"    got    {said}"

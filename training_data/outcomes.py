@@ -1,4 +1,4 @@
-"""Made-up results of catalogue skills in the exact words of the real ones, and true answers to them."""
+"""Made-up results of catalogue skills in the words of the real ones, and true answers to them."""
 
 from __future__ import annotations
 

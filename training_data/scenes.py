@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "Scene", "render_scene"]
 
+Colour = tuple[int, int, int]
+
 SIZE = 96
 COLOURS = {
     "red": (205, 40, 40),
@@ -44,14 +46,14 @@ def render_scene(rng: random.Random) -> Scene:
     return Scene(scene.image, {"kind": f"It is a {kind}.", **scene.answers})
 
 
-def _canvas(colour: tuple[int, int, int]) -> tuple[Image, ImageDraw]:
+def _canvas(colour: Colour) -> tuple[Image, ImageDraw]:
     from PIL import Image, ImageDraw
 
     image = Image.new("RGB", (SIZE, SIZE), colour)
     return image, ImageDraw.Draw(image)
 
 
-def _near(colour: tuple[int, int, int], rng: random.Random, spread: int = 18) -> tuple[int, int, int]:
+def _near(colour: Colour, rng: random.Random, spread: int = 18) -> Colour:
     red, green, blue = (min(255, max(0, part + rng.randint(-spread, spread))) for part in colour)
     return red, green, blue
 
@@ -72,9 +74,7 @@ def _drawing(rng: random.Random) -> Scene:
     return Scene(image, answers)
 
 
-def _draw_shape(
-    draw: ImageDraw, shape: str, x: int, y: int, radius: int, colour: tuple[int, int, int]
-) -> None:
+def _draw_shape(draw: ImageDraw, shape: str, x: int, y: int, radius: int, colour: Colour) -> None:
     import math
 
     def ring(points: int, sizes: tuple[float, ...]) -> list[tuple[float, float]]:

@@ -331,7 +331,9 @@ class _Thread:
             self.conversation = self.conversation.ask(text, [ref] if ref else [])
 
     def _named(self) -> bool:
-        return any(message.images for message in self.conversation.messages if message.role == "user")
+        return any(
+            message.images for message in self.conversation.messages if message.role == "user"
+        )
 
     def _rough(self, text: str, kept: Sequence[str]) -> str:
         split = [part.strip() for value in kept for part in value.split(",")]
@@ -358,7 +360,7 @@ class _Thread:
         values: dict[str, Any] = {}
         truth = _true_parameters(self.offer, name)["properties"]
         back = {shown: true for true, shown in renames.items()}
-        for key, shown in spec.parameters["properties"].items():
+        for key in spec.parameters["properties"]:
             schema = truth[back.get(key, key)]
             if key in given:
                 values[key] = self._value(given[key], schema)
@@ -368,9 +370,7 @@ class _Thread:
                 raise _Impossible
         return SkillUse(id=next(self._ids), name=spec.name, arguments=values)
 
-    def _wants_image(
-        self, name: str, spec: SkillSpec, key: str, given: Mapping[str, str]
-    ) -> bool:
+    def _wants_image(self, name: str, spec: SkillSpec, key: str, given: Mapping[str, str]) -> bool:
         if key in spec.parameters["required"]:
             return True
         return name == "retrieve" and not set(given) - {"k"}
@@ -379,7 +379,7 @@ class _Thread:
         if text == "$boxes":
             return _boxes(self.conversation)
         if text == "$mask":
-            return next(reversed(self.conversation.masks), None) or _impossible()
+            return next(reversed(list(self.conversation.masks)), None) or _impossible()
         if text == "$image":
             return self._latest_image()
         value = fill_value(text, self.filler)
@@ -388,7 +388,7 @@ class _Thread:
         return value
 
     def _latest_image(self) -> str:
-        return next(reversed(self.conversation.images), "img_1")
+        return next(reversed(list(self.conversation.images)), "img_1")
 
     def _result(self, name: str, use: SkillUse) -> SkillResult:
         if self.rng.random() < 0.07:

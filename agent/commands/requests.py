@@ -36,7 +36,7 @@ class Request(BaseModel):
 
     request: str
     images: tuple[Path, ...] = ()
-    tools: tuple[dict[str, Any], ...] | None = None
+    tools: tuple[Any, ...] | None = None
 
     @classmethod
     def parse(cls, line: bytes, folder: Path) -> Request:

@@ -26,7 +26,8 @@ _NAMES = {
     "purple": 0x7A2A9A, "lavender": 0xC8BFE7, "indigo": 0x3F2A8C, "navy": 0x14224F,
     "blue": 0x1F4FD8, "steel blue": 0x4F80A8, "sky blue": 0x8EC7EE, "turquoise": 0x3FD0C9,
     "teal": 0x0F7C80, "mint": 0xB5EAD0, "sage": 0x9CAF88, "moss": 0x64703F,
-    "green": 0x22952F, "dark green": 0x12401C, "lime": 0x9EDB28, "olive": 0x77792B, "khaki": 0xB9AE74, "yellow": 0xFCE21B,
+    "green": 0x22952F, "dark green": 0x12401C, "lime": 0x9EDB28,
+    "olive": 0x77792B, "khaki": 0xB9AE74, "yellow": 0xFCE21B,
     "gold": 0xE0AE28, "orange": 0xF98A12, "peach": 0xFFD0A8,
 }  # fmt: skip
 

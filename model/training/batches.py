@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "PackedGroup", "collate", "pack_group", "shared_prefix_attention"]
 
+
 @dataclass(frozen=True)
 class PackedGroup:
     """One sequence for several conversations; all lists have one entry a token.
@@ -97,9 +98,7 @@ def _shared_prefix(rendered: Sequence[Rendered]) -> int:
     return max(limit, 0)
 
 
-def collate(
-    groups: Sequence[PackedGroup], pixels: Callable[[list[Image]], torch.Tensor]
-) -> Batch:
+def collate(groups: Sequence[PackedGroup], pixels: Callable[[list[Image]], torch.Tensor]) -> Batch:
     """Put packed groups into one batch, one after the other."""
 
     def row(values: Iterable[list[int]]) -> torch.Tensor:
@@ -151,10 +150,8 @@ def shared_prefix_attention(
 
 
 @lru_cache(maxsize=4096)
-def _causal(
-    rows: int, columns: int, dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
-    """Zero where a part's token may look (all of the prefix, and back at its own part), else -inf."""
+def _causal(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zero where a part's token may look (at the prefix, and back at its own part), else -inf."""
     seen = torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
     return torch.zeros(rows, columns, dtype=dtype, device=device).masked_fill(~seen, -torch.inf)
 

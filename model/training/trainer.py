@@ -122,7 +122,7 @@ def _open_run(recipe: Recipe, folder: Path, device: str) -> Run:
 
         start_from_word_vectors(model, processor.tokenizer, recipe.word_vectors)
     model.model.language_model.set_attn_implementation("shared_prefix")
-    model.to(device)
+    model.to(torch.device(device))  # type: ignore[arg-type]
     run = Run(recipe, folder, source, processor, model, _optimizer(model, recipe))
     if run.checkpoint.exists():
         _restore(run, device)
@@ -275,5 +275,6 @@ def _restore(run: Run, device: str) -> None:
 def _finish(run: Run) -> None:
     """Save the model for use: bfloat16 weights in safetensors, beside its processor."""
     folder = run.folder / "model"
-    run.model.to(torch.bfloat16).save_pretrained(folder)
+    run.model.to(torch.bfloat16)  # type: ignore[arg-type]
+    run.model.save_pretrained(folder)
     run.processor.save_pretrained(folder)

@@ -30,7 +30,7 @@ def start_from_word_vectors(
         if len(word) > 1 and word.isalpha():
             words[index] = word
     vectors = _encode(encoder, sorted(set(words.values())))
-    table = model.get_input_embeddings().weight
+    table: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
     stacked = torch.stack([vectors[word] for word in words.values()])
     stacked = stacked - stacked.mean(dim=0)
     width = table.shape[1]
@@ -52,7 +52,9 @@ def _encode(encoder: str, words: list[str]) -> dict[str, torch.Tensor]:
         tokenizer = AutoTokenizer.from_pretrained(_folder(encoder))
         model = AutoModel.from_pretrained(_folder(encoder)).eval()
     except (OSError, ImportError) as error:
-        raise BadConfiguration(f"the sentence encoder {encoder!r} cannot be loaded: {error}") from error
+        raise BadConfiguration(
+            f"the sentence encoder {encoder!r} cannot be loaded: {error}"
+        ) from error
     vectors = {}
     for start in range(0, len(words), 512):
         batch = words[start : start + 512]

@@ -22,6 +22,7 @@ __all__ = ["OpenCVDetector"]
 
 _LONGEST = 1280
 """Pixels of the longer side that detectors work at: faces in a group are still 24 wide."""
+_LONGEST_FOR_CODES = 2400
 _MOST_ENLARGED = 2.2
 
 
@@ -73,11 +74,16 @@ def _view(image: Image) -> tuple[View, float]:
 
     from .opencv_finders import View
 
-    scale = min(_LONGEST / max(image.size), _MOST_ENLARGED)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    shown = image.resize(size)
+    shown, scale = _resized(image, min(_LONGEST / max(image.size), _MOST_ENLARGED))
+    fine, _ = _resized(image, min(_LONGEST_FOR_CODES / max(image.size), 1.0))
     blue_first = np.ascontiguousarray(np.asarray(shown)[:, :, ::-1])
-    return View(blue_first, np.asarray(shown.convert("L"))), scale
+    view = View(blue_first, np.asarray(shown.convert("L")), np.asarray(fine.convert("L")))
+    return view, scale
+
+
+def _resized(image: Image, scale: float) -> tuple[Image, float]:
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return (image if scale == 1 else image.resize(size)), scale
 
 
 def _detection(label: str, found: Found, scale: float, image: Image) -> Detection:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,41 +32,50 @@ class Found(NamedTuple):
     content: str = ""
 
 
-class View(NamedTuple):
-    """An image at the size that the detectors work best at."""
+class View:
+    """An image at the sizes that the detectors work best at: `fine` is for codes."""
 
-    color: Pixels
-    gray: Pixels
+    def __init__(self, color: Pixels, gray: Pixels, fine: Pixels) -> None:
+        self.color = color
+        self.gray = gray
+        self.fine = fine
+
+    @cached_property
+    def half(self) -> Pixels:
+        """The gray image at half its size, where that is enough to work on."""
+        height, width = self.gray.shape
+        size = (max(1, width // 2), max(1, height // 2))
+        return np.asarray(cv2.resize(self.gray, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    @cached_property
+    def faces(self) -> list[Found]:
+        """Faces from the front and from either side; several finders start from them."""
+        found = _cascade("frontalface_alt2", self.gray, weight=(55.6, 3.0), step=1.12)
+        mirrored = np.ascontiguousarray(self.half[:, ::-1])
+        for side, flipped in ((self.half, False), (mirrored, True)):
+            for face in _cascade("profileface", side, weight=(0.3, 2.5), smallest=(20, 20)):
+                # Profiles are told less surely than faces from the front, and score below them.
+                face = _scaled(face._replace(score=0.7 * face.score + 0.15), 2)
+                found.append(_mirrored(face, self.gray.shape[1]) if flipped else face)
+        return _distinct(found)
 
 
 def find_faces(view: View) -> list[Found]:
     """Faces from the front, and from either side."""
-    frontal = _cascade("frontalface_alt2", view.gray, weight=(55.6, 3.0))
-    backing = _cascade("frontalface_default", view.gray, weight=(4.0, 1.0), neighbors=5)
-    found = [
-        face._replace(score=min(1.0, face.score + 0.1)) if _best(face, backing) > 0.4 else face
-        for face in frontal
-    ]
-    mirrored = np.ascontiguousarray(view.gray[:, ::-1])
-    width = view.gray.shape[1]
-    # Frontal weights are surer than profile ones, so a profile never says more than 0.7.
-    for side, flipped in ((view.gray, False), (mirrored, True)):
-        for face in _cascade("profileface", side, weight=(0.3, 2.5), neighbors=6):
-            face = face._replace(score=0.7 * face.score + 0.15)
-            found.append(_mirrored(face, width) if flipped else face)
-    return _distinct(found)
+    return view.faces
 
 
 def find_people(view: View) -> list[Found]:
     """Whole figures, upright, and people of whom at least the face shows."""
-    upper = _cascade("upperbody", view.gray, weight=(0.0, 1.0), smallest=(44, 36))
+    upper = _cascade("upperbody", view.half, weight=(0.0, 1.0), smallest=(22, 18), neighbors=3)
+    upper = [_scaled(part, 2) for part in upper]
     found = []
     for figure in _figures(view):
         # Wheels and masts look like figures to the one detector, but not to both.
         backed = any(_is_top_of(part, figure) for part in upper)
-        found.append(figure._replace(score=_squash(figure.score, 0.75 if backed else 1.0, 6.0)))
+        found.append(figure._replace(score=_squash(figure.score, 0.75 if backed else 1.1, 6.0)))
     height, width = view.gray.shape
-    for face in find_faces(view):
+    for face in view.faces:
         if not any(_is_top_of(face, figure) for figure in found if figure.score >= 0.5):
             found.append(_body_below(face, width, height))
     return _distinct(found)
@@ -75,15 +84,15 @@ def find_people(view: View) -> list[Found]:
 def find_upper_bodies(view: View) -> list[Found]:
     """Heads with shoulders."""
     height, width = view.gray.shape
-    found = [_body_below(face, width, height, heads=2.6) for face in find_faces(view)]
-    plain = _cascade("upperbody", view.gray, weight=(1.6, 2.0), smallest=(44, 36), neighbors=6)
-    return _distinct([*found, *plain])
+    found = [_body_below(face, width, height, heads=2.6) for face in view.faces]
+    plain = _cascade("upperbody", view.half, weight=(1.6, 2.0), smallest=(22, 18), neighbors=6)
+    return _distinct([*found, *(_scaled(part, 2) for part in plain)])
 
 
 def find_eyes(view: View) -> list[Found]:
     """Eyes, in the upper part of faces."""
     found = []
-    for face in find_faces(view):
+    for face in view.faces:
         part, place = _part(view.gray, face, top=0.15, bottom=0.6)
         eyes = _cascade("eye_tree_eyeglasses", part, weight=(0.5, 1.0), smallest=(12, 12))
         eyes = sorted(eyes, key=lambda eye: -eye.score)[:2]
@@ -94,7 +103,7 @@ def find_eyes(view: View) -> list[Found]:
 def find_smiles(view: View) -> list[Found]:
     """Smiling mouths, in the lower part of faces."""
     found = []
-    for face in find_faces(view):
+    for face in view.faces:
         part, place = _part(view.gray, face, top=0.55, bottom=1.1)
         # The cascade sees smiles nearly everywhere; only many hits in one place mean something.
         smiles = _cascade("smile", part, weight=(1.0, 1.0), smallest=(24, 12), neighbors=20)
@@ -113,21 +122,33 @@ def find_cat_faces(view: View) -> list[Found]:
 
 def find_plates(view: View) -> list[Found]:
     """Number plates of the wide, one-row kind (the detector learned from Russian ones)."""
-    one = _cascade("russian_plate_number", view.gray, weight=(0.0, 1.0), smallest=(40, 13))
-    other = _cascade("license_plate_rus_16stages", view.gray, weight=(0.0, 1.0), smallest=(40, 10))
-    return _distinct([plate for plate in one if _best(plate, other) > 0.3])
+    found = []
+    for gray, scale in ((view.half, 2), (view.gray, 1)):
+        one, other = (
+            _cascade(name, gray, weight=(0.0, 1.0), smallest=(40, 13), step=1.05)
+            for name in ("russian_plate_number", "license_plate_rus_16stages")
+        )
+        found += [_scaled(plate, scale) for plate in one if _best(plate, other) > 0.3]
+    return _distinct(found)
 
 
 def find_qr_codes(view: View) -> list[Found]:
     """QR codes, with what they say where that can be read."""
-    ok, texts, corners, _ = cv2.QRCodeDetector().detectAndDecodeMulti(view.gray)
-    return _codes(texts, corners) if ok else []
+    ok, texts, corners, _ = cv2.QRCodeDetector().detectAndDecodeMulti(view.fine)
+    return _codes(texts, corners, view.gray.shape[1] / view.fine.shape[1]) if ok else []
 
 
 def find_barcodes(view: View) -> list[Found]:
     """Barcodes that can be read, with their digits."""
-    ok, texts, _, corners = cv2.barcode.BarcodeDetector().detectAndDecodeWithType(view.gray)
-    return [code for code in _codes(texts, corners) if code.content] if ok else []
+    found = []
+    for scale in (1.0, 0.7, 0.5, 0.35):  # it wants bars of a few pixels, no more and no less
+        height, width = view.fine.shape
+        size = (max(1, int(width * scale)), max(1, int(height * scale)))
+        shown = cv2.resize(view.fine, size, interpolation=cv2.INTER_AREA)
+        ok, texts, _, corners = cv2.barcode.BarcodeDetector().detectAndDecodeWithType(shown)
+        if ok:
+            found += _codes(texts, corners, view.gray.shape[1] / shown.shape[1])
+    return _distinct(code for code in found if code.content)
 
 
 FINDERS: dict[str, Callable[[View], list[Found]]] = {
@@ -155,18 +176,24 @@ def _cascade(
     *,
     weight: tuple[float, float],
     neighbors: int = 4,
+    step: float = 1.08,
     smallest: tuple[int, int] = (24, 24),
 ) -> list[Found]:
     """What a Haar cascade finds; `weight` is the one that scores 0.5, and the curve's slope."""
     if gray.shape[0] < smallest[1] or gray.shape[1] < smallest[0]:
         return []
     boxes, _, weights = _classifier(name).detectMultiScale3(
-        gray, 1.08, neighbors, minSize=smallest, outputRejectLevels=True
+        gray, step, neighbors, minSize=smallest, outputRejectLevels=True
     )
     return [
         Found(x, y, x + width, y + height, _squash(float(raw), *weight))
-        for (x, y, width, height), raw in zip(boxes, np.ravel(weights), strict=True)
+        for (x, y, width, height), raw in zip(_numbers(boxes), np.ravel(weights), strict=True)
     ]
+
+
+def _numbers(boxes: Any) -> list[tuple[int, int, int, int]]:
+    """OpenCV's boxes, of which it returns an empty tuple when there are none."""
+    return [(int(x), int(y), int(width), int(height)) for x, y, width, height in boxes]
 
 
 def _figures(view: View) -> list[Found]:
@@ -175,23 +202,28 @@ def _figures(view: View) -> list[Found]:
     One look is a lottery: the same figure gets 0.3 at one size and 1.4 at another.
     """
     detector = cv2.HOGDescriptor()
-    detector.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
+    detector.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector(), np.float32))
     height, width = view.gray.shape
     looks = []
     for side in (480, 620, 800):
         scale = side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(view.color, size, interpolation=cv2.INTER_AREA)
+        # OpenCV crashes the process on an image that is smaller than its window of 64 x 128.
+        low, narrow = max(0, 160 - size[1]), max(0, 96 - size[0])
+        small = cv2.copyMakeBorder(small, 0, low, 0, narrow, cv2.BORDER_REPLICATE)
         for flipped in (False, True):
             shown = np.ascontiguousarray(small[:, ::-1]) if flipped else small
             boxes, weights = detector.detectMultiScale(
                 shown, winStride=(8, 8), padding=(16, 16), scale=1.05
             )
             look = [
-                Found(x / scale, y / scale, (x + w) / scale, (y + h) / scale, float(raw))
-                for (x, y, w, h), raw in zip(boxes, np.ravel(weights), strict=True)
+                _scaled(Found(x, y, x + w, y + h, float(raw)), 1 / scale)
+                for (x, y, w, h), raw in zip(_numbers(boxes), np.ravel(weights), strict=True)
             ]
-            looks.append([_mirrored(found, width) for found in look] if flipped else look)
+            looks.append(
+                [_mirrored(one, small.shape[1] / scale) for one in look] if flipped else look
+            )
     merged = _distinct([found for look in looks for found in look])
     return [_trimmed(found._replace(score=_mean(found, looks))) for found in merged]
 
@@ -255,20 +287,26 @@ def _part(
     return np.asarray(larger, dtype=np.uint8), place
 
 
-def _codes(texts: Iterable[str], corners: Any) -> list[Found]:
+def _codes(texts: Iterable[str], corners: Any, scale: float) -> list[Found]:
     found = []
     for text, points in zip(texts, corners, strict=True):
         (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
         score = 1.0 if text else 0.6
-        found.append(Found(float(left), float(top), float(right), float(bottom), score, text))
-    return found
+        code = Found(float(left), float(top), float(right), float(bottom), score, text)
+        found.append(_scaled(code, scale))
+    return sorted(found, key=lambda code: (code.top, code.left))
 
 
 def _squash(weight: float, half: float, slope: float) -> float:
     return 1 / (1 + math.exp(-slope * (weight - half)))
 
 
-def _mirrored(found: Found, width: int) -> Found:
+def _scaled(found: Found, factor: float) -> Found:
+    left, top, right, bottom = (edge * factor for edge in found[:4])
+    return found._replace(left=left, top=top, right=right, bottom=bottom)
+
+
+def _mirrored(found: Found, width: float) -> Found:
     return found._replace(left=width - found.right, right=width - found.left)
 
 

@@ -6,7 +6,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 from llava_plus.model.conversation import AssistantMessage, Conversation
-from llava_plus.skills import Artifact, ImageRef, Mask, SkillProblem, SkillResult, SkillSpec, SkillUse
+from llava_plus.skills import (
+    Artifact,
+    ImageRef,
+    Mask,
+    SkillProblem,
+    SkillResult,
+    SkillSpec,
+    SkillUse,
+)
 
 CONTROL = "<|system|> <|user|> <|assistant|> <|result|> <|call|> <|end|> <|pad|> <image>".split()
 MASK = Mask(size=(4, 4), counts="0`0")
@@ -31,7 +39,9 @@ pieces = st.one_of(
 texts = st.lists(pieces, min_size=1, max_size=4).map("".join)
 spoken = texts.filter(str.strip)
 values = st.recursive(
-    st.one_of(texts, st.integers(-999, 999), st.booleans(), st.floats(0, 1).map(lambda x: round(x, 3))),
+    st.one_of(
+        texts, st.integers(-999, 999), st.booleans(), st.floats(0, 1).map(lambda x: round(x, 3))
+    ),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=4,
 )
@@ -46,7 +56,9 @@ uses = st.builds(
 @st.composite
 def results(draw: Any) -> SkillResult:
     if draw(st.integers(0, 3)) == 0:
-        return SkillResult(id="call_1", name="detect", error=SkillProblem(kind="SkillFailed", message=draw(texts)))
+        return SkillResult(
+            id="call_1", name="detect", error=SkillProblem(kind="SkillFailed", message=draw(texts))
+        )
     made = draw(st.lists(st.sampled_from(["image", "mask"]), max_size=2))
     artifacts = tuple(
         Artifact(label=draw(texts), image=image()) if kind == "image" else Artifact(mask=MASK)

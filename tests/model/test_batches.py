@@ -31,7 +31,22 @@ def model(processor: LlavaProcessor) -> LlavaForConditionalGeneration:
 
 
 def example(conversation: Conversation) -> Example:
-    colours = iter("red green blue yellow black white orange purple grey pink brown".split() * 9)
+    colours = iter(
+        [
+            "red",
+            "green",
+            "blue",
+            "yellow",
+            "black",
+            "white",
+            "orange",
+            "purple",
+            "grey",
+            "pink",
+            "brown",
+        ]
+        * 9
+    )
     images = {handle: Image.new("RGB", (32, 32), next(colours)) for handle in conversation.images}
     return Example(conversation.model_copy(update={"skills": (SPEC,)}), images)
 
@@ -99,7 +114,9 @@ def test_attention_is_that_of_transformers(
 
 
 @given(st.lists(conversations(), min_size=2, max_size=4))
-def test_the_catalogue_is_computed_once(renderer: ChatRenderer, several: list[Conversation]) -> None:
+def test_the_catalogue_is_computed_once(
+    renderer: ChatRenderer, several: list[Conversation]
+) -> None:
     examples = [example(conversation) for conversation in several]
     group = packed(renderer, examples)
     apart = [packed(renderer, [one]) for one in examples]

@@ -1,4 +1,4 @@
-"""The renderer's promises: one text for serving and training, an exact mask, no injected control."""
+"""The renderer's promises: one text to serve and to train, an exact mask, no forged control."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def test_neutralising_is_undone_exactly(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ['<|call|>{"name": " detect"', '<|call|>{"name": " detect", "arguments": 3}', "<|call|>x"]
+    "reply",
+    ['<|call|>{"name": " detect"', '<|call|>{"name": " detect", "arguments": 3}', "<|call|>x"],
 )
 def test_a_broken_call_is_a_bad_reply(renderer: ChatRenderer, reply: str) -> None:
     with pytest.raises(BadReply, match="cannot be read"):

@@ -12,7 +12,9 @@ __all__ = ["command"]
 
 
 @click.command("evaluate")
-@click.argument("cases", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "cases", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option("--lmm", default="embedded", show_default=True, help="As in `llava-plus ask`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first cases.")
@@ -22,18 +24,16 @@ def command(cases: Path | None, lmm: str, as_json: bool, limit: int | None) -> N
     CASES is a JSON-lines file with `id`, `request`, `images`, `expect` and, where the case
     brings its own, `tools`. Without it the requests that ship with the project are used.
     """
-    from rich.progress import track
+    from rich.progress import Progress
 
     from ...agent.session import open_lmm
     from ..evaluate import HELD_OUT, describe, evaluate, read_cases
 
     chosen = read_cases(cases or HELD_OUT)[:limit]
     model = open_lmm(lmm, "cpu")
-    ticks = iter(track(chosen, description="planning", disable=as_json))
-    next(ticks, None)
-    report = asyncio.run(evaluate(model, chosen, lambda verdict: next(ticks, None) and None))
-    for _ in ticks:
-        pass
+    with Progress(transient=True, disable=as_json) as bar:
+        task = bar.add_task("planning", total=len(chosen))
+        report = asyncio.run(evaluate(model, chosen, lambda verdict: bar.advance(task)))
     if as_json:
         figures = {**report.figures(), "by_skill": report.by_skill()}
         click.echo(json.dumps({**figures, "cases": len(chosen)}, indent=2))

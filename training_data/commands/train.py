@@ -49,11 +49,15 @@ def command(
         click.echo("stopped; the same command goes on")
 
 
-def _with_progress(
-    recipe: Recipe, folder: Path, device: str, minutes: float | None
-) -> bool:
+def _with_progress(recipe: Recipe, folder: Path, device: str, minutes: float | None) -> bool:
     """Train while a bar shows step, loss and speed."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from ...model.training.trainer import Progress as Line
     from ...model.training.trainer import train as run

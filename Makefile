@@ -1,0 +1,39 @@
+# Set-up, demo, tests and checks. Needs Python 3.11 or newer, and nothing else.
+PYTHON ?= python3
+PIP_OPTIONS = --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check serve bench clean
+
+demo: .venv/.ready  ## answer a few requests on real images with the embedded model
+	.venv/bin/python examples/demo.py
+
+test: .venv-test/.ready  ## run every test
+	.venv-test/bin/python -m pytest -q
+
+check: .venv-test/.ready  ## style and types
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	@# The folders are the package llava_plus; mypy has to see them under that name.
+	mkdir -p .types && ln -sfn "$(CURDIR)" .types/llava_plus
+	cd .types && MYPYPATH=. ../.venv-test/bin/mypy --config-file ../pyproject.toml \
+		-p llava_plus.skills -p llava_plus.model -p llava_plus.agent -p llava_plus.training_data
+
+serve: .venv/.ready  ## serve every installed skill over HTTP on loopback
+	.venv/bin/llava-plus worker --port 8601
+
+bench: .venv-test/.ready  ## ratios against baselines, measured in the same run
+	.venv-test/bin/python tests/benchmarks/dispatch.py
+	.venv-test/bin/python tests/benchmarks/turn.py
+
+clean:
+	rm -rf .venv .venv-test .types demo-out
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install $(PIP_OPTIONS) --editable ".[demo]"
+	touch $@
+
+.venv-test/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/python -m pip install $(PIP_OPTIONS) --editable ".[all,dev]"
+	touch $@

@@ -1,0 +1,107 @@
+"""The skill that outlines things to the pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from . import wording
+from .backends import Detector, Outliner
+from .detect import Labels, distinct, look_for
+from .errors import BadSkillUse, SkillFailed
+from .geometry import Box, Corners, Mask, Point, Position
+from .settings import create_backend
+from .skill import ImageArgument, Skill, SkillOutput
+
+__all__ = ["Outlines", "Region", "Segment"]
+
+_MOST = 20
+"""Regions that are outlined in one call: each takes about a third of a second."""
+
+
+class Region(BaseModel):
+    """One outlined thing; its mask travels beside the data, `share` is its part of the image."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    share: float
+    mask: Mask = Field(exclude=True)
+
+
+class Outlines(SkillOutput):
+    """The things that were outlined."""
+
+    regions: tuple[Region, ...]
+    asked: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    note: str = ""
+
+    def summary(self) -> str:
+        """How many things were outlined, and how much of the image each of them takes."""
+        regions = [(region.label, region.share) for region in self.regions]
+        return wording.segments_text(regions, self.asked, unknown=self.unknown, note=self.note)
+
+    def masks(self) -> Iterator[tuple[str, Mask]]:
+        """One mask for each region."""
+        yield from ((region.label, region.mask) for region in self.regions)
+
+
+class Segment(Skill):
+    """Outlines things with the backend that the settings name, and finds them with `detect`'s."""
+
+    name = "segment"
+    description = (
+        "Outline things exactly, to the pixel; returns masks (cut-outs, silhouettes, areas)."
+    )
+
+    def setup(self, device: str) -> None:
+        """Load the outlining backend; the detector is loaded when a label first needs it."""
+        self._device = device
+        self._outliner: Outliner = create_backend(self.name)
+        self._outliner.load(device)
+        self._detector: Detector = create_backend("detect")
+        self._detector_is_loaded = False
+
+    def run(
+        self,
+        image: ImageArgument,
+        boxes: Annotated[list[Box], Field(min_length=1, max_length=_MOST)] | None = None,
+        points: Annotated[list[Point], Field(min_length=1, max_length=_MOST)] | None = None,
+        labels: Labels | None = None,
+    ) -> Outlines:
+        """Outline the thing in each box, at each point, or that has one of the labels."""
+        if sum(given is not None for given in (boxes, points, labels)) != 1:
+            raise BadSkillUse("segment: give exactly one of boxes, points and labels")
+        if labels is not None:
+            return self._named(image, distinct(labels))
+        places: Sequence[Corners | Position] = boxes or points or ()
+        found = self._outlined(
+            image, [(f"region {number}", place) for number, place in enumerate(places, 1)]
+        )
+        return Outlines(regions=found)
+
+    def _named(self, image: ImageArgument, labels: list[str]) -> Outlines:
+        if not self._detector_is_loaded:
+            self._detector.load(self._device)
+            self._detector_is_loaded = True
+        found = look_for(self._detector, image, labels)
+        places = [(thing.label, thing.box) for thing in found.objects[:_MOST]]
+        regions = self._outlined(image, places)
+        return Outlines(
+            regions=regions, asked=tuple(labels), unknown=found.unknown, note=found.note
+        )
+
+    def _outlined(
+        self, image: ImageArgument, places: Sequence[tuple[str, Corners | Position]]
+    ) -> tuple[Region, ...]:
+        regions = [
+            Region(label=label, share=round(mask.area, 4), mask=mask)
+            for label, place in places
+            if (mask := self._outliner.outline(image, place))
+        ]
+        if places and not regions:
+            raise SkillFailed("nothing there stands out from its surroundings enough to outline")
+        return tuple(regions)
