@@ -26,7 +26,7 @@ def load_model(
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     kind: Any = dtype or ("float32" if device == "cpu" else "auto")
     if kind != "auto" and not isinstance(getattr(torch, kind, None), torch.dtype):
         raise BadConfiguration(f"{kind!r} is not a dtype of torch; try float32 or bfloat16")

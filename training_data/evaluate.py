@@ -217,7 +217,7 @@ def describe(report: Report) -> Iterator[str]:
     for verdict in report.failures():
         calls = [{"name": u.name, **u.arguments} for u in verdict.reply.skill_uses]
         said = json.dumps(calls, ensure_ascii=False) if calls else verdict.reply.text
-        right = [{"name": c.name, **c.arguments} for c in verdict.case.expect]
+        expected = [{"name": c.name, **c.arguments} for c in verdict.case.expect]
         yield f"{verdict.case.id} {verdict.case.request!r}"
-        yield f"    wanted {json.dumps(right, ensure_ascii=False)}"
+        yield f"    wanted {json.dumps(expected, ensure_ascii=False)}"
         yield f"    got    {said}"

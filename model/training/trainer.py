@@ -193,7 +193,7 @@ def _step(run: Run, batch: Batch, device: str) -> Progress:
     total, count = _loss(run, batch, device)
     loss = total / count
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.gradient_norm)
     run.optimizer.step()
     run.step += 1

@@ -7,7 +7,7 @@ photographs, so that 0.5 is where a person would rather say yes than no.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,21 +134,21 @@ def find_plates(view: View) -> list[Found]:
 
 def find_qr_codes(view: View) -> list[Found]:
     """QR codes, with what they say where that can be read."""
-    ok, texts, corners, _ = cv2.QRCodeDetector().detectAndDecodeMulti(view.fine)
-    return _codes(texts, corners, view.gray.shape[1] / view.fine.shape[1]) if ok else []
+    found = []
+    for shown, scale in _sizes(view):
+        ok, texts, corners, _ = cv2.QRCodeDetectorAruco().detectAndDecodeMulti(shown)
+        found += _codes(texts, corners, scale) if ok else []
+    return sorted(_distinct(found), key=lambda code: (code.top, code.left))
 
 
 def find_barcodes(view: View) -> list[Found]:
     """Barcodes that can be read, with their digits."""
     found = []
-    for scale in (1.0, 0.7, 0.5, 0.35):  # it wants bars of a few pixels, no more and no less
-        height, width = view.fine.shape
-        size = (max(1, int(width * scale)), max(1, int(height * scale)))
-        shown = cv2.resize(view.fine, size, interpolation=cv2.INTER_AREA)
+    for shown, scale in _sizes(view):
         ok, texts, _, corners = cv2.barcode.BarcodeDetector().detectAndDecodeWithType(shown)
-        if ok:
-            found += _codes(texts, corners, view.gray.shape[1] / shown.shape[1])
-    return _distinct(code for code in found if code.content)
+        found += _codes(texts, corners, scale) if ok else []
+    found = _distinct(code for code in found if code.content)
+    return sorted(found, key=lambda code: (code.top, code.left))
 
 
 FINDERS: dict[str, Callable[[View], list[Found]]] = {
@@ -287,6 +287,15 @@ def _part(
     return np.asarray(larger, dtype=np.uint8), place
 
 
+def _sizes(view: View) -> Iterator[tuple[Pixels, float]]:
+    """The image at several sizes, with the way back: code readers miss much at any one of them."""
+    height, width = view.fine.shape
+    for scale in (1.0, 0.7, 0.5, 0.35):
+        size = (max(1, int(width * scale)), max(1, int(height * scale)))
+        shown = cv2.resize(view.fine, size, interpolation=cv2.INTER_AREA)
+        yield np.asarray(shown, np.uint8), view.gray.shape[1] / size[0]
+
+
 def _codes(texts: Iterable[str], corners: Any, scale: float) -> list[Found]:
     found = []
     for text, points in zip(texts, corners, strict=True):
@@ -294,7 +303,7 @@ def _codes(texts: Iterable[str], corners: Any, scale: float) -> list[Found]:
         score = 1.0 if text else 0.6
         code = Found(float(left), float(top), float(right), float(bottom), score, text)
         found.append(_scaled(code, scale))
-    return sorted(found, key=lambda code: (code.top, code.left))
+    return found
 
 
 def _squash(weight: float, half: float, slope: float) -> float:

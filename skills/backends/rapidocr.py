@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from ..errors import BadSkillUse
 from ..geometry import Corners
 from . import TextLine
 
@@ -22,6 +23,8 @@ _LONGEST = 2000
 """Pixels to which RapidOCR shrinks an image's longer side by itself."""
 _THINNEST = 20
 """How many times longer than wide an image may be before RapidOCR shrinks it to nothing."""
+_LOWEST = 8
+"""Pixels below which no letter can be told from another."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -53,6 +56,13 @@ class RapidOCRReader:
         import numpy as np
 
         shown = _fitting(image)
+        if min(shown.size) < _LOWEST:
+            if min(image.size) < _LOWEST:
+                return []
+            raise BadSkillUse(
+                f"ocr: a strip of {image.width} x {image.height} pixels cannot be read at once; "
+                "give a region that is a part of its length"
+            )
         found = self._engine(np.asarray(_padded(shown))[:, :, ::-1])
         if found.boxes is None or found.txts is None:
             return []
