@@ -40,7 +40,8 @@ def main(image: Path, request_text: str, target: Path) -> None:
 def shown(told: dict[str, Any]) -> list[str]:
     """The annotated images when there are any, else the asked one; then what was made."""
     made = [path for handle, path in told["images"].items() if handle != "img_1"]
-    return [*(told.get("annotated") or [told["images"]["img_1"]]), *made][:2]
+    found = list(told["annotated"].values()) or [told["images"]["img_1"]]
+    return [found[0], *made][:2]
 
 
 def lines(told: dict[str, Any], request_text: str) -> list[tuple[str, tuple[int, int, int]]]:

@@ -143,7 +143,7 @@ class Adjust(Skill):
     ) -> AdjustedImage:
         """Do one operation, on the whole image or on `target`."""
         strength = _checked_amount(operation, amount)
-        parts = _checked_parts(operation, image, target, amount)
+        parts = _checked_parts(operation, image, target)
         made = self._made(operation, image, parts, strength)
         return AdjustedImage(
             operation=operation,
@@ -211,7 +211,7 @@ def _checked_amount(operation: str, amount: float | None) -> float:
 
 
 def _checked_parts(
-    operation: str, image: Image, target: list[Corners] | Mask | None, amount: float | None
+    operation: str, image: Image, target: list[Corners] | Mask | None
 ) -> list[Place]:
     """The parts that `target` stands for. Raises `BadSkillUse` when it does not fit."""
     from .backends import pixels
@@ -219,11 +219,6 @@ def _checked_parts(
     if target is None:
         if operation == "remove":
             raise BadSkillUse("remove needs a target: boxes or a mask of what is to go")
-        if operation == "crop" and amount is None:
-            raise BadSkillUse(
-                "crop needs a target (boxes or a mask of what to keep), or an amount: the share "
-                "of the width and height to trim off"
-            )
         return []
     if operation in _WHOLE_ONLY:
         raise BadSkillUse(f"{operation} is for whole images: leave target out, or crop first")

@@ -112,6 +112,11 @@ class Bank:
         return [pair for _, pair in self._pairs("missing")]
 
     @cached_property
+    def repeat(self) -> list[tuple[str, str]]:
+        """Requests to say something again, with the answers."""
+        return [pair for _, pair in self._pairs("repeat")]
+
+    @cached_property
     def looks(self) -> list[tuple[str, str]]:
         """Questions about the look of an image, with what is asked."""
         return [pair for _, pair in self._pairs("looks")]

@@ -13,7 +13,7 @@ from ..skills.images import ImageRef
 from ..skills.wording import adjusted_text, detections_text, ocr_text, segments_text
 from .slots import _SIGNS
 
-__all__ = ["answer_to", "fail", "invent_result"]
+__all__ = ["answer_to", "fail", "invent_result", "retell_differently"]
 
 MASK = Mask(size=(4, 4), counts="0`0")
 """Stands for any mask: the LMM sees handles, never pixels of a mask."""
@@ -46,6 +46,17 @@ def fail(use: SkillUse, rng: random.Random) -> SkillResult:
     return SkillResult(
         id=use.id, name=use.name, error=SkillProblem(kind="SkillFailed", message=message)
     )
+
+
+def retell_differently(text: str, rng: random.Random, nouns: Sequence[tuple[str, str]]) -> str:
+    """Another finding than the bank's example, so that answers are read off and not known.
+
+    Half the time its digits are others, else it is a sentence of random things.
+    """
+    if rng.random() < 0.5:
+        return re.sub(r"\d", lambda _: str(rng.randint(0, 9)), text)
+    amount = f" About {rng.randint(2, 999)} {rng.choice(nouns)[1]}." if rng.random() < 0.5 else ""
+    return _sentence(rng, nouns) + amount
 
 
 def answer_to(messages: Sequence[Any]) -> str:
@@ -100,7 +111,12 @@ def _detect(_: Any, arguments: dict[str, Any], rng: random.Random, *__: Any) -> 
         objects += [(label, _box(rng)) for _ in range(count)]
     if rng.random() < 0.05 and len(labels) == 1:
         objects = [(labels[0], _box(rng)) for _ in range(rng.randint(5, 16))]
-    return detections_text(objects, labels), ()
+    unknown = [labels[-1]] if len(labels) > 1 and rng.random() < 0.1 else []
+    found = [(label, box) for label, box in objects if label not in unknown]
+    note = f'Decoded: "{rng.choice(_SIGNS)}".' if rng.random() < 0.03 else ""
+    if rng.random() < 0.03:
+        note = f"Any person counts as {labels[0]} to this detector."
+    return detections_text(found, labels, unknown=unknown, note=note), ()
 
 
 def _segment(_: Any, arguments: dict[str, Any], rng: random.Random, *__: Any) -> Outcome:

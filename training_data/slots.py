@@ -55,6 +55,9 @@ class Filler:
             self.chosen[slot] = self.image
         elif slot == "m":
             self.chosen[slot] = self.mask
+        elif slot == "words":
+            nouns = [self._noun()[self.rng.randint(0, 1)] for _ in range(self.rng.randint(2, 6))]
+            self.chosen[slot] = self.rng.choice((", ", " ", " and ")).join(nouns)
         else:
             one, many = self._noun()
             letter = slot[0]

@@ -17,7 +17,7 @@ from ..skills.calls import SkillResult, SkillSpec, SkillUse
 from ..skills.images import ImageRef
 from .bank import Bank, InventedSkill, Plan, Request, Step
 from .catalogue import catalogue
-from .outcomes import answer_to, fail, invent_result
+from .outcomes import answer_to, fail, invent_result, retell_differently
 from .scenes import Scene
 from .slots import Filler, fill_value, roughen
 
@@ -45,9 +45,10 @@ class Portions:
     known: float = 0.42
     invented: float = 0.20
     plan: float = 0.15
-    none: float = 0.13
+    none: float = 0.15
     missing: float = 0.05
     looks: float = 0.05
+    repeat: float = 0.06
 
 
 @dataclass
@@ -211,6 +212,7 @@ class _Thread:
             "none": (portions.none, self._none),
             "missing": (portions.missing, self._missing),
             "looks": (portions.looks, self._looks),
+            "repeat": (portions.repeat, self._repeat),
         }
         weights = [weight for weight, _ in kinds.values()]
         act = self.rng.choices([act for _, act in kinds.values()], weights)[0]
@@ -274,6 +276,11 @@ class _Thread:
     def _none(self) -> None:
         text, answer = self.rng.choice(self.bank.none)
         self._ask(Request(text), (), image=self.rng.random() < 0.5)
+        self._say(self.filler.fill(answer))
+
+    def _repeat(self) -> None:
+        text, answer = self.rng.choice(self.bank.repeat)
+        self._ask(Request(text, {"words": "{words}"}), (), image=self.rng.random() < 0.3)
         self._say(self.filler.fill(answer))
 
     def _missing(self) -> None:
@@ -395,7 +402,8 @@ class _Thread:
             return fail(use, self.rng)
         if name in self.offer.invented:
             text = self.filler.fill(self.offer.invented[name].result)
-            return SkillResult(id=use.id, name=use.name, text=text)
+            told = retell_differently(text, self.rng, self.bank.nouns)
+            return SkillResult(id=use.id, name=use.name, text=told)
         image = self.composer.image(self.rng)
         return invent_result(name, use, self.rng, self.bank.nouns, image)
 
