@@ -64,6 +64,8 @@ class LocalLMM:
         size = model.get_output_embeddings().weight.shape[0]
         tokenizer = self.renderer.tokenizer
         self._grammar = ReplyGrammar(tokenizer, self.renderer.format, size) if use_grammar else None
+        opening = tokenizer(self.renderer.format.begin, add_special_tokens=False)["input_ids"]
+        self._call_id: int | None = opening[0] if opening else None
         self._lock = asyncio.Lock()
         self._ids = (f"call_{number}" for number in itertools.count(1))
 
@@ -169,7 +171,7 @@ class LocalLMM:
         """Tokens of the reply, end token left out; forced tokens are not sampled at all."""
         count = 0
         while not stopped.is_set():
-            token = self._choose(logits, matcher)
+            token = self._choose(logits, matcher, first=count == 0)
             if token in self._end_ids:
                 return
             tokens = [token]
@@ -185,17 +187,24 @@ class LocalLMM:
                 return
             logits = self._model.go_on(tokens)
 
-    def _choose(self, logits: torch.Tensor, matcher: LLMatcher | None) -> int:
+    def _choose(self, logits: torch.Tensor, matcher: LLMatcher | None, *, first: bool) -> int:
         if matcher is not None:
             bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
             allowed = np.unpackbits(bits, bitorder="little")[: logits.shape[-1]]
             logits = logits.masked_fill(
                 torch.from_numpy(allowed == 0).to(logits.device), -torch.inf
             )
-        if self._temperature == 0:
-            return int(logits.argmax())
-        odds = torch.softmax(logits.float() / self._temperature, dim=-1).cpu()
-        return int(torch.multinomial(odds, 1, generator=self._random))
+        if self._temperature > 0:
+            odds = torch.softmax(logits.float() / self._temperature, dim=-1).cpu()
+            return int(torch.multinomial(odds, 1, generator=self._random))
+        if first and self._call_id is not None:
+            # Words can begin with many tokens that share their probability, a call with one
+            # only: the likeliest single token would call where words are likelier as a whole.
+            odds = torch.softmax(logits.float(), dim=-1)
+            if odds[self._call_id] < 0.5:
+                logits = logits.clone()
+                logits[self._call_id] = -torch.inf
+        return int(logits.argmax())
 
 
 class _TextStream:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..model.conversation import AssistantMessage, Conversation
 from ..model.lmm import LMM, Replied
 from ..skills.calls import SkillSpec
-from ..skills.errors import BadInput
+from ..skills.errors import BadInput, BadReply
 from ..skills.images import ImageStore
 from ..skills.skill import describe_validation
 from ..skills.wording import singular
@@ -163,9 +163,13 @@ async def _judge(lmm: LMM, case: Case, specs: tuple[SkillSpec, ...]) -> Verdict:
     conversation = Conversation(skills=specs).ask_about(case.request, handles)
     started = asyncio.get_running_loop().time()
     reply = AssistantMessage()
-    async for event in lmm.reply(conversation, ImageStore()):
-        if isinstance(event, Replied):
-            reply = event.message
+    try:
+        async for event in lmm.reply(conversation, ImageStore()):
+            if isinstance(event, Replied):
+                reply = event.message
+    except BadReply as error:
+        # Wrong, but one case among many.
+        reply = AssistantMessage(text=f"(no reply: {error})")
     seconds = asyncio.get_running_loop().time() - started
     schemas = {spec.name: spec.parameters for spec in specs}
     valid = all(_fits(use.arguments, schemas.get(use.name)) for use in reply.skill_uses)

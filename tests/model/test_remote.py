@@ -24,8 +24,10 @@ from typing import Any
 import httpx
 import pytest
 from llava_plus.model.conversation import AssistantMessage, Conversation
+from llava_plus.model.local import embedded_folder
 from llava_plus.model.lmm import LMM, Event, Replied, SkillUseDelta, TextDelta
 from llava_plus.model.remote import API_KEY_VARIABLE, RemoteLMM, Timeouts
+from llava_plus.skills import load_skill
 from llava_plus.skills.calls import Artifact, SkillResult, SkillSpec, SkillUse
 from llava_plus.skills.errors import (
     BadConfiguration,
@@ -481,12 +483,9 @@ async def test_an_image_that_is_gone_is_asked_for_again() -> None:
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model that `transformers serve` is to serve."""
-    pytest.importorskip("transformers")
-    from .tiny_models import llava
-
-    return llava(tmp_path_factory.mktemp("tiny"))
+def model_folder() -> Path:
+    """The folder of the model that `transformers serve` is to serve: the shipped one."""
+    return embedded_folder()
 
 
 @pytest.fixture(scope="module")
@@ -526,17 +525,31 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     pytest.fail(f"the server did not start: {log.read_text()}")
 
 
-async def test_transformers_serve_streams_a_reply_to_an_image(
+async def test_transformers_serve_streams_an_answer(
     transformers_server: str, model_folder: Path
 ) -> None:
-    conversation, store = looked_at()
-    lmm = RemoteLMM(transformers_server, str(model_folder), options={"max_tokens": 12})
+    conversation, store = looked_at("Thank you, that was very helpful!")
+    lmm = RemoteLMM(transformers_server, str(model_folder), options={"max_tokens": 40})
     *pieces, last = await events(lmm, conversation, store)
     assert isinstance(last, Replied)
     assert last.message.text == "".join(p.text for p in pieces if isinstance(p, TextDelta))
     assert len(pieces) > 1
-    assert last.usage.completion_tokens == 12
+    assert last.usage.completion_tokens > 1
     assert last.usage.prompt_tokens > 3 * 16  # three images, and the words
+
+
+async def test_transformers_serve_makes_native_calls(
+    transformers_server: str, model_folder: Path
+) -> None:
+    """The shipped tokenizer tells the server how its calls are read."""
+    store = ImageStore()
+    asked = Conversation(skills=(load_skill("ocr").spec,))
+    asked = asked.ask("What does the sign say?", [store.add(png())])
+    *_, last = await events(RemoteLMM(transformers_server, str(model_folder)), asked, store)
+    assert isinstance(last, Replied)
+    assert [(use.name, use.arguments) for use in last.message.skill_uses] == [
+        ("ocr", {"image": "img_1"})
+    ]
 
 
 async def test_transformers_serve_refuses_another_model(transformers_server: str) -> None:
