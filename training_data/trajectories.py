@@ -45,7 +45,7 @@ class Portions:
     known: float = 0.42
     invented: float = 0.20
     plan: float = 0.15
-    none: float = 0.15
+    none: float = 0.22
     missing: float = 0.05
     looks: float = 0.05
     repeat: float = 0.06
