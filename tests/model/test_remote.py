@@ -24,8 +24,8 @@ from typing import Any
 import httpx
 import pytest
 from llava_plus.model.conversation import AssistantMessage, Conversation
-from llava_plus.model.local import embedded_folder
 from llava_plus.model.lmm import LMM, Event, Replied, SkillUseDelta, TextDelta
+from llava_plus.model.local import embedded_folder
 from llava_plus.model.remote import API_KEY_VARIABLE, RemoteLMM, Timeouts
 from llava_plus.skills import load_skill
 from llava_plus.skills.calls import Artifact, SkillResult, SkillSpec, SkillUse
