@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from llava_plus.model.conversation import Conversation
 from llava_plus.model.lmm import Replied
 from llava_plus.model.local import LocalLMM
@@ -34,6 +36,15 @@ RECIPE: dict[str, Any] = {
     "validate_every": 4,
     "validation_groups": 2,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums over several threads may come in another order each time, which changes last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
