@@ -390,6 +390,8 @@ class _Thread:
         if text == "$image":
             return self._latest_image()
         value = fill_value(text, self.filler)
+        if isinstance(value, list) and "maxItems" in schema.get("items", {}):
+            return [value]  # one box where boxes are wanted
         if schema.get("type") == "string" and not isinstance(value, str):
             return self.filler.fill(text)
         return value

@@ -134,7 +134,7 @@ def test_crop_to_boxes_leaves_a_small_margin(adjust: Adjust):
 def test_crop_without_target_trims_by_amount(adjust: Adjust):
     image = Image.new("RGB", (1000, 500))
     assert change(adjust, image, "crop", amount=0.5).text() == "Cropped the image to 500 x 250."
-    assert change(adjust, image, "crop").text() == "Cropped the image to 950 x 475."
+    assert change(adjust, image, "crop").text() == "Cropped the image to 950 x 476."
 
 
 def test_tones(adjust: Adjust):
