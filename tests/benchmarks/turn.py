@@ -21,6 +21,7 @@ from llava_plus.model.conversation import AssistantMessage, Conversation
 from llava_plus.model.lmm import Replied
 from llava_plus.model.local import LocalLMM, embedded_folder
 from llava_plus.skills import ImageRef, ImageStore, SkillResult, SkillUse
+from llava_plus.skills.errors import BadReply
 from llava_plus.training_data.catalogue import catalogue
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
@@ -135,7 +136,10 @@ async def grammar(folder: str) -> Table:
         await reply(lmm, asked, store)
         for request in REQUESTS:
             with grammar_clock(lmm) as clock:
-                usage = (await reply(lmm, asked.ask(request), store)).usage
+                try:
+                    usage = (await reply(lmm, asked.ask(request), store)).usage
+                except BadReply:  # which happens without the grammar
+                    continue
             tokens += usage.completion_tokens
             seconds += usage.seconds - usage.first_token_seconds
             inside += clock[0]
