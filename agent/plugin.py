@@ -96,7 +96,7 @@ def test_spec_names_the_skill() -> None:
 _README = """\
 # $package
 
-A skill for [LLaVA-Plus](https://pypi.org/project/llava-plus/): `$name`.
+A skill for LLaVA-Plus: `$name`.
 
 ```
 pip install -e .
