@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
+from ..skills.adjust import Operation
 from ..skills.calls import Artifact, SkillProblem, SkillResult, SkillUse
 from ..skills.geometry import Corners, Mask
 from ..skills.images import ImageRef
@@ -138,10 +139,7 @@ def _adjust(
     return text, [Artifact(image=image)]
 
 
-OPERATIONS = (
-    "blur pixelate crop rotate flip mirror grayscale brighten darken contrast saturate sharpen "
-    "highlight remove blur_background sepia invert"
-).split()
+OPERATIONS = get_args(Operation)
 
 
 def _ocr(_: Any, __: Any, rng: random.Random, nouns: Any, ___: ImageRef) -> Outcome:
