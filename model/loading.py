@@ -30,6 +30,8 @@ def load_model(
     kind: Any = dtype or ("float32" if device == "cpu" else "auto")
     if kind != "auto" and not isinstance(getattr(torch, kind, None), torch.dtype):
         raise BadConfiguration(f"{kind!r} is not a dtype of torch; try float32 or bfloat16")
+    if name.startswith(("/", "./", "../", "~")) and not Path(name).is_dir():
+        raise BadConfiguration(f"there is no folder {name!r} to load a model from")
     try:
         processor = load_processor(name)
         model = AutoModelForImageTextToText.from_pretrained(name, dtype=kind)

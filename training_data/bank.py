@@ -14,7 +14,7 @@ from ..skills.calls import SkillSpec
 from ..skills.errors import BadInput
 from ..skills.skill import HANDLE_PATTERNS
 
-__all__ = ["Bank", "InventedSkill", "Plan", "Request", "Step", "split_arguments"]
+__all__ = ["Bank", "InventedSkill", "Plan", "Request", "Step", "read_invented", "split_arguments"]
 
 FOLDER = Path(__file__).parent / "bank"
 
@@ -70,6 +70,8 @@ class InventedSkill:
     spec: SkillSpec
     requests: tuple[Request, ...]
     result: str
+    descriptions: tuple[str, ...] = ()
+    """The same in other words."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,21 @@ class Bank:
         return [pair for _, pair in self._pairs("looks")]
 
     @cached_property
+    def topics(self) -> dict[str, list[str]]:
+        """Things, each with related words that do not name it."""
+        return {thing: words.split(", ") for _, (thing, words) in self._pairs("topics")}
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """Pictures to make, described."""
+        return [line for _, line in _lines(self.folder / "prompts.txt")]
+
+    @cached_property
+    def changes(self) -> list[str]:
+        """What to change in a picture, as an order."""
+        return [line for _, line in _lines(self.folder / "changes.txt")]
+
+    @cached_property
     def nouns(self) -> list[tuple[str, str]]:
         """Visible things, singular and plural."""
         found = []
@@ -135,16 +152,8 @@ class Bank:
     @cached_property
     def invented(self) -> list[InventedSkill]:
         """Skills that exist nowhere else."""
-        found = []
-        for path in sorted((self.folder / "invented").glob("*.txt")):
-            block: list[tuple[str, str]] = []
-            for place, line in [*_lines(path, keep_empty=True), (str(path), "")]:
-                if line:
-                    block.append((place, line))
-                elif block:
-                    found.append(_invented(block))
-                    block = []
-        return found
+        paths = sorted((self.folder / "invented").glob("*.txt"))
+        return [skill for path in paths for skill in read_invented(path)]
 
     @cached_property
     def other_names(self) -> dict[str, tuple[list[str], list[str]]]:
@@ -169,6 +178,19 @@ class Bank:
                 if not bar:
                     raise BadInput(f"{place}: {line!r} has no part behind a bar")
                 yield place, (left.strip(), right.strip())
+
+
+def read_invented(path: Path) -> list[InventedSkill]:
+    """Read one file of invented skills. Raises `BadInput` with the line of what is malformed."""
+    found = []
+    block: list[tuple[str, str]] = []
+    for place, line in [*_lines(path, keep_empty=True), (str(path), "")]:
+        if line:
+            block.append((place, line))
+        elif block:
+            found.append(_invented(block))
+            block = []
+    return found
 
 
 def split_arguments(text: str, place: str) -> dict[str, str]:
@@ -214,13 +236,15 @@ def _invented(block: list[tuple[str, str]]) -> InventedSkill:
         "required": required,
         "additionalProperties": False,
     }
-    *requests, (last_place, last) = block[1:]
+    others = [line.removeprefix("~ ") for _, line in block[1:] if line.startswith("~ ")]
+    *requests, (last_place, last) = [pair for pair in block[1:] if not pair[1].startswith("~ ")]
     if not last.startswith("= "):
         raise BadInput(f"{last_place}: the block of {name} does not end with a result line")
     return InventedSkill(
         SkillSpec(name=name, description=description, parameters=parameters),
         tuple(_request(line, place) for place, line in requests),
         last.removeprefix("= "),
+        tuple(others),
     )
 
 

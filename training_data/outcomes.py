@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from ..skills.adjust import Operation
@@ -12,12 +13,17 @@ from ..skills.calls import Artifact, SkillProblem, SkillResult, SkillUse
 from ..skills.geometry import Corners, Mask
 from ..skills.images import ImageRef
 from ..skills.wording import adjusted_text, detections_text, ocr_text, segments_text
-from .slots import _SIGNS
+from .lettering import draw_line, draw_name
 
-__all__ = ["answer_to", "fail", "invent_result", "retell_differently"]
+__all__ = ["answer_to", "fail", "invent_result", "tell_differently"]
 
 MASK = Mask(size=(4, 4), counts="0`0")
 """Stands for any mask: the LMM sees handles, never pixels of a mask."""
+
+LONGEST_READING = 12
+"""So many lines of text are told; of a longer text, its first lines."""
+
+Nouns = Sequence[tuple[str, str]]
 
 _PLACES = "a beach|a kitchen|a busy street|a park|an office|a farm|a snowy hill|a train station"
 _ACTIONS = "stands|sits|plays|walks|waits|sleeps|looks up|runs|leans on a wall"
@@ -49,15 +55,20 @@ def fail(use: SkillUse, rng: random.Random) -> SkillResult:
     )
 
 
-def retell_differently(text: str, rng: random.Random, nouns: Sequence[tuple[str, str]]) -> str:
-    """Another finding than the bank's example, so that answers are read off and not known.
+def tell_differently(bank: Sequence[str], rng: random.Random, nouns: Nouns) -> str:
+    """A finding that no request foretells, so that answers are read off and not known.
 
-    Half the time its digits are others, else it is a sentence of random things.
+    It is one of the bank's findings with other digits and a name put in, or a sentence of random
+    things, or lines of random text.
     """
-    if rng.random() < 0.5:
-        return re.sub(r"\d", lambda _: str(rng.randint(0, 9)), text)
-    amount = f" About {rng.randint(2, 999)} {rng.choice(nouns)[1]}." if rng.random() < 0.5 else ""
-    return _sentence(rng, nouns) + amount
+    kind = rng.random()
+    if kind < 0.6:
+        text = re.sub(r"\d", lambda _: str(rng.randint(0, 9)), rng.choice(bank))
+        return f"{draw_name(rng)}: {text}" if rng.random() < 0.15 else text
+    if kind < 0.8:
+        amount = f" About {rng.randint(2, 999)} {rng.choice(nouns)[1]}."
+        return _sentence(rng, nouns) + rng.choice(("", amount))
+    return ", ".join(draw_line(rng, nouns) for _ in range(rng.randint(1, 4))) + "."
 
 
 def answer_to(messages: Sequence[Any]) -> str:
@@ -71,7 +82,8 @@ def _retell(message: Any) -> str:
         return f"That did not work: {message.text.removeprefix('Error: ')}"
     lines = result.text.split("\n")
     if re.fullmatch(r"Read \d+ lines?:", lines[0]):
-        text = f"It says: {' / '.join(lines[1:9])}"
+        shown = lines[1 : LONGEST_READING + 1]
+        text = f"It {'says' if shown == lines[1:] else 'begins'}: {' / '.join(shown)}"
     else:
         text = lines[0].removesuffix(":")
         first, _, rest = text.partition(" ")
@@ -81,11 +93,21 @@ def _retell(message: Any) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What a made-up result is drawn from."""
+
+    arguments: dict[str, Any]
+    rng: random.Random
+    nouns: Nouns
+    image: ImageRef
+
+
 def invent_result(
-    kind: str, use: SkillUse, rng: random.Random, nouns: Sequence[tuple[str, str]], image: ImageRef
+    kind: str, use: SkillUse, rng: random.Random, nouns: Nouns, image: ImageRef
 ) -> SkillResult:
     """A plausible finding of the catalogue skill `kind` for the call `use`."""
-    text, artifacts = _INVENT[kind](list(use.arguments.values()), use.arguments, rng, nouns, image)
+    text, artifacts = _INVENT[kind](_Call(use.arguments, rng, nouns, image))
     return SkillResult(id=use.id, name=use.name, text=text, artifacts=tuple(artifacts))
 
 
@@ -104,8 +126,8 @@ def _box(rng: random.Random) -> Corners:
     return Corners(round(x, 2), round(y, 2), round(x + width, 2), round(y + height, 2))
 
 
-def _detect(_: Any, arguments: dict[str, Any], rng: random.Random, *__: Any) -> Outcome:
-    labels = _labels(arguments)
+def _detect(call: _Call) -> Outcome:
+    rng, labels = call.rng, _labels(call.arguments)
     objects = []
     for label in labels:
         count = rng.choice((0, 1, 1, 1, 2, 2, 3, 4)) if len(labels) < 4 else rng.choice((0, 1, 2))
@@ -114,82 +136,73 @@ def _detect(_: Any, arguments: dict[str, Any], rng: random.Random, *__: Any) -> 
         objects = [(labels[0], _box(rng)) for _ in range(rng.randint(5, 16))]
     unknown = [labels[-1]] if len(labels) > 1 and rng.random() < 0.1 else []
     found = [(label, box) for label, box in objects if label not in unknown]
-    note = f'Decoded: "{rng.choice(_SIGNS)}".' if rng.random() < 0.03 else ""
+    note = f'Decoded: "{draw_line(rng, call.nouns)}".' if rng.random() < 0.03 else ""
     if rng.random() < 0.03:
         note = f"Any person counts as {labels[0]} to this detector."
     return detections_text(found, labels, unknown=unknown, note=note), ()
 
 
-def _segment(_: Any, arguments: dict[str, Any], rng: random.Random, *__: Any) -> Outcome:
-    labels = [label for label in _labels(arguments) if rng.random() < 0.92]
-    regions = [(label, rng.randint(1, 70) / 100) for label in labels]
+def _segment(call: _Call) -> Outcome:
+    wanted = _labels(call.arguments)
+    labels = [label for label in wanted if call.rng.random() < 0.92]
+    regions = [(label, call.rng.randint(1, 70) / 100) for label in labels]
     artifacts = [Artifact(label=label, mask=MASK) for label in labels]
-    return segments_text(regions, _labels(arguments)), artifacts
+    return segments_text(regions, wanted), artifacts
 
 
-def _adjust(
-    _: Any, arguments: dict[str, Any], rng: random.Random, nouns: Any, image: ImageRef
-) -> Outcome:
-    operation = next((v for v in arguments.values() if v in OPERATIONS), "blur")
-    target = next((v for v in arguments.values() if isinstance(v, list)), None)
-    regions = len(target) if target else 1 if "mask" in str(arguments) else 0
-    amount = next((v for v in arguments.values() if isinstance(v, int | float)), None)
-    size = (rng.randint(100, 3000), rng.randint(100, 3000))
-    text = adjusted_text(operation, regions, size=size, degrees=90 if amount is None else amount)
-    return text, [Artifact(image=image)]
+def _adjust(call: _Call) -> Outcome:
+    values = list(call.arguments.values())
+    operation = next((v for v in values if v in OPERATIONS), "blur")
+    target = next((v for v in values if isinstance(v, list)), None)
+    regions = len(target) if target else 1 if "mask" in str(values) else 0
+    amount = next((v for v in values if isinstance(v, int | float)), 90)
+    size = (call.rng.randint(100, 3000), call.rng.randint(100, 3000))
+    text = adjusted_text(operation, regions, size=size, degrees=amount)
+    return text, [Artifact(image=call.image)]
 
 
 OPERATIONS = get_args(Operation)
 
 
-def _ocr(_: Any, __: Any, rng: random.Random, nouns: Any, ___: ImageRef) -> Outcome:
-    count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6))
-    lines = []
-    for _ in range(count):
-        line = rng.choice(_SIGNS) if rng.random() < 0.5 else rng.choice(nouns)[0]
-        if rng.random() < 0.4:
-            line += f" {rng.randint(1, 99)}.{rng.randint(10, 99)}"
-        lines.append(line.upper() if rng.random() < 0.3 else line)
-    return ocr_text(lines), ()
+def _ocr(call: _Call) -> Outcome:
+    count = call.rng.choice((0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 8, 11, 14))
+    return ocr_text([draw_line(call.rng, call.nouns) for _ in range(count)]), ()
 
 
-def _sentence(rng: random.Random, nouns: Sequence[tuple[str, str]]) -> str:
+def _sentence(rng: random.Random, nouns: Nouns) -> str:
     place, action = rng.choice(_PLACES.split("|")), rng.choice(_ACTIONS.split("|"))
     return f"A {rng.choice(nouns)[0]} {action} near a {rng.choice(nouns)[0]} in {place}."
 
 
-def _caption(_: Any, __: Any, rng: random.Random, nouns: Any, ___: ImageRef) -> Outcome:
-    return _sentence(rng, nouns), ()
+def _caption(call: _Call) -> Outcome:
+    return _sentence(call.rng, call.nouns), ()
 
 
-def _tag(_: Any, __: Any, rng: random.Random, nouns: Any, ___: ImageRef) -> Outcome:
-    tags = rng.sample(_TAGS, rng.randint(2, 5)) + [rng.choice(nouns)[0] for _ in range(3)]
+def _tag(call: _Call) -> Outcome:
+    tags = call.rng.sample(_TAGS, call.rng.randint(2, 5))
+    tags += [call.rng.choice(call.nouns)[0] for _ in range(3)]
     return f"{len(tags)} tags: {', '.join(tags)}.", ()
 
 
-def _retrieve(
-    _: Any, arguments: dict[str, Any], rng: random.Random, nouns: Any, image: ImageRef
-) -> Outcome:
-    wanted = next((v for v in arguments.values() if isinstance(v, int)), rng.randint(2, 5))
-    count = 0 if rng.random() < 0.1 else min(wanted, 6)
+def _retrieve(call: _Call) -> Outcome:
+    asked = (value for value in call.arguments.values() if isinstance(value, int))
+    wanted = next(asked, call.rng.randint(2, 5))
+    count = 0 if call.rng.random() < 0.1 else min(wanted, 6)
     text = f"Found {count} similar pictures." if count else "Found no similar pictures."
-    return text, [Artifact(image=image) for _ in range(count)]
+    return text, [Artifact(image=call.image) for _ in range(count)]
 
 
-def _made(text: str) -> Callable[..., Outcome]:
-    def outcome(_: Any, __: Any, ___: Any, ____: Any, image: ImageRef) -> Outcome:
-        return text, [Artifact(image=image)]
-
-    return outcome
+def _made(text: str) -> Callable[[_Call], Outcome]:
+    return lambda call: (text, [Artifact(image=call.image)])
 
 
-def _describe_regions(_: Any, __: Any, rng: random.Random, nouns: Any, ___: ImageRef) -> Outcome:
-    count = rng.randint(2, 4)
-    lines = [f"{list(_box(rng))} {_sentence(rng, nouns)}" for _ in range(count)]
+def _describe_regions(call: _Call) -> Outcome:
+    count = call.rng.randint(2, 4)
+    lines = [f"{list(_box(call.rng))} {_sentence(call.rng, call.nouns)}" for _ in range(count)]
     return "\n".join([f"Described {count} regions:", *lines]), ()
 
 
-_INVENT: dict[str, Callable[..., Outcome]] = {
+_INVENT: dict[str, Callable[[_Call], Outcome]] = {
     "ocr": _ocr,
     "detect": _detect,
     "segment": _segment,

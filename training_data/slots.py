@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from .lettering import draw_line, draw_word
 
 __all__ = ["Filler", "fill_value", "roughen"]
 
@@ -15,12 +18,6 @@ _MODIFIERS = (
     "red blue green yellow white black brown grey orange old new small big broken wooden metal "
     "little large shiny dirty tall round striped empty"
 ).split()
-_SYLLABLES = "ba ko ti mur zel pan dro vi sha qu ef lin gor ta nep ux ri om cla ster".split()
-_SIGNS = (
-    "NO PARKING|Exit|Sale 50% off|Room 12|Platform 3|Caution wet floor|Happy Birthday|Menu|Open|"
-    "Closed|Invoice 2041|Total 41.50|Main Street|Push|Pull|Do not enter|Fresh bread|Page 7|"
-    "Handle with care|Mind the gap|Hello world|Taxi|Ticket office|Best before 12/08|Gate B4"
-).split("|")
 
 
 @dataclass
@@ -31,6 +28,8 @@ class Filler:
     nouns: Sequence[tuple[str, str]]
     image: str = "img_1"
     mask: str = "mask_1"
+    prompts: Sequence[str] = ()
+    changes: Sequence[str] = ()
     chosen: dict[str, str] = field(default_factory=dict)
 
     def fill(self, text: str) -> str:
@@ -50,23 +49,32 @@ class Filler:
         if slot == "n":
             self.chosen[slot] = str(self.rng.randint(2, 9))
         elif slot == "text":
-            self.chosen[slot] = self.rng.choice(_SIGNS)
+            self.chosen[slot] = draw_line(self.rng, self.nouns)
         elif slot == "h":
             self.chosen[slot] = self.image
         elif slot == "m":
             self.chosen[slot] = self.mask
         elif slot == "words":
-            nouns = [self._noun()[self.rng.randint(0, 1)] for _ in range(self.rng.randint(2, 6))]
-            self.chosen[slot] = self.rng.choice((", ", " ", " and ")).join(nouns)
+            parts = [self._part() for _ in range(self.rng.randint(2, 7))]
+            self.chosen[slot] = self.rng.choice((", ", " ", " / ", " and ")).join(parts)
+        elif slot == "scene":
+            self.chosen[slot] = self.fill(self.rng.choice(self.prompts))
+        elif slot == "change":
+            self.chosen[slot] = self.fill(self.rng.choice(self.changes))
         else:
             one, many = self._noun()
             letter = slot[0]
             self.chosen[letter], self.chosen[f"{letter}s"] = one, many
 
+    def _part(self) -> str:
+        if self.rng.random() < 0.4:
+            return draw_line(self.rng, self.nouns)
+        return self._noun()[self.rng.randint(0, 1)]
+
     def _noun(self) -> tuple[str, str]:
         chance = self.rng.random()
         if chance < 0.08:
-            word = "".join(self.rng.sample(_SYLLABLES, self.rng.randint(2, 3)))
+            word = draw_word(self.rng)
             return word, f"{word}s"
         one, many = self.rng.choice(self.nouns)
         if chance < 0.25:
@@ -75,12 +83,19 @@ class Filler:
         return one, many
 
 
-def fill_value(value: str, filler: Filler) -> object:
-    """Read one argument of the bank: a list in brackets, a number, true or false, or text."""
+def fill_value(value: str, filler: Filler, schema: Mapping[str, Any] | None = None) -> object:
+    """Read one argument of the bank: a list in brackets, a number, true or false, or text.
+
+    Where `schema` wants text, what looks like a number stays text.
+    """
     filled = filler.fill(value)
+    schema = schema or {}
+    if schema.get("type") == "string":
+        return filled
     if filled.startswith("[") and filled.endswith("]"):
-        items = [item.strip() for item in filled[1:-1].split(",")]
-        return [_scalar(item) for item in items if item]
+        items = [item.strip() for item in filled[1:-1].split(",") if item.strip()]
+        words = schema.get("items", {}).get("type") == "string"
+        return items if words else [_scalar(item) for item in items]
     return _scalar(filled)
 
 

@@ -17,9 +17,11 @@ from ..skills.calls import SkillResult, SkillSpec, SkillUse
 from ..skills.images import ImageRef
 from .bank import Bank, InventedSkill, Plan, Request, Step
 from .catalogue import catalogue
-from .outcomes import answer_to, fail, invent_result, retell_differently
+from .lettering import draw_word
+from .outcomes import answer_to, fail, invent_result, tell_differently
 from .scenes import Scene
 from .slots import Filler, fill_value, roughen
+from .topics import draw_topic_skill
 
 __all__ = ["Composer", "Offer", "Portions"]
 
@@ -35,6 +37,7 @@ _ARGUMENT_NAMES = {
     "instruction": ("command", "change", "prompt"),
     "operation": ("action", "effect", "op"),
     "query": ("text", "search"),
+    "image": ("img", "photo", "picture", "image_id"),
 }
 
 
@@ -42,10 +45,10 @@ _ARGUMENT_NAMES = {
 class Portions:
     """How often each kind of request is composed, as weights."""
 
-    known: float = 0.42
-    invented: float = 0.20
-    plan: float = 0.15
-    none: float = 0.22
+    known: float = 0.36
+    invented: float = 0.36
+    plan: float = 0.13
+    none: float = 0.18
     missing: float = 0.05
     looks: float = 0.05
     repeat: float = 0.06
@@ -94,42 +97,38 @@ class Composer:
     def offer(self, rng: random.Random) -> Offer:
         """Choose which skills are on offer and how they are named and described."""
         known = list(catalogue())
-        if (kind := rng.random()) < 0.2:
+        if (kind := rng.random()) < 0.25:
             chosen = ["ocr", "detect", "segment", "adjust"]
         else:
             chosen = known if kind < 0.4 else rng.sample(known, rng.randint(0, len(known)))
-        count = rng.choice((0, 0, 1, 1, 2, 3, 4, 6, 8, 12))
-        if not chosen:
-            count = max(count, 3)
+        count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6, 8, 12))
+        if len(chosen) < 3:
+            count = max(count, rng.randint(4, 14))
         offer = Offer()
         for name in chosen:
-            self._show(rng, offer, catalogue()[name], known=True)
+            self._show_known(rng, offer, name)
         for skill in rng.sample(self.bank.invented, count):
+            if self.bank.topics and rng.random() < 0.3:
+                skill = draw_topic_skill(rng, self.bank.topics, self._plurals)
             if skill.spec.name not in offer.shown:
-                self._show(rng, offer, skill.spec, known=False)
-                offer.invented[skill.spec.name] = skill
+                self._show_invented(rng, offer, skill)
         return offer
 
-    def _show(self, rng: random.Random, offer: Offer, spec: SkillSpec, *, known: bool) -> None:
-        name, description = spec.name, spec.description
-        renames: dict[str, str] = {}
-        if known:
-            names, says = self.bank.other_names[name]
-            description = rng.choice(says) if rng.random() < 0.3 else description
-            if rng.random() < 0.15:
-                name = rng.choice(names)
-                renames = {
-                    old: rng.choice(_ARGUMENT_NAMES[old])
-                    for old in spec.parameters["properties"]
-                    if old in _ARGUMENT_NAMES and rng.random() < 0.5
-                }
-        taken = {shown.name for shown in offer.shown.values()}
-        name = spec.name if name in taken else name
-        parameters = _vary(spec.parameters, renames, rng)
-        offer.arguments[spec.name] = renames
-        offer.shown[spec.name] = SkillSpec(
-            name=name, description=description, parameters=parameters
-        )
+    def _show_known(self, rng: random.Random, offer: Offer, true_name: str) -> None:
+        spec = catalogue()[true_name]
+        names, descriptions = self.bank.other_names[true_name]
+        name = rng.choice(names) if rng.random() < 0.15 else spec.name
+        description = rng.choice(descriptions) if rng.random() < 0.3 else spec.description
+        _show(rng, offer, spec, name, description)
+
+    def _show_invented(self, rng: random.Random, offer: Offer, skill: InventedSkill) -> None:
+        """Now and then under a name that tells nothing, so that the description is read."""
+        name = skill.spec.name
+        if rng.random() < 0.3:
+            name = draw_word(rng) + rng.choice(("", "", f"_{rng.randint(1, 9)}"))
+        description = rng.choice((skill.spec.description, *skill.descriptions))
+        _show(rng, offer, skill.spec, name, description)
+        offer.invented[skill.spec.name] = skill
 
     def conversation(
         self, rng: random.Random, offer: Offer, skills: tuple[SkillSpec, ...]
@@ -157,6 +156,15 @@ class Composer:
         ]
 
     @cached_property
+    def _plurals(self) -> dict[str, str]:
+        return dict(self.bank.nouns)
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """What invented skills find."""
+        return [skill.result for skill in self.bank.invented]
+
+    @cached_property
     def looks(self) -> dict[str, list[str]]:
         """Questions about the look of an image, by what is asked."""
         found: dict[str, list[str]] = {}
@@ -171,6 +179,28 @@ class Composer:
     def scene(self, ref: ImageRef) -> Scene:
         """What is known of an image of the pool."""
         return self._scenes[ref.sha256]
+
+
+def _show(rng: random.Random, offer: Offer, spec: SkillSpec, name: str, description: str) -> None:
+    """Put a skill on offer, sometimes with other names of its arguments."""
+    renames: dict[str, str] = {}
+    if rng.random() < 0.15:
+        renames = {
+            old: rng.choice(_ARGUMENT_NAMES[old])
+            for old in spec.parameters["properties"]
+            if old in _ARGUMENT_NAMES and rng.random() < 0.5
+        }
+    if len({*spec.parameters["properties"], *renames.values()}) < len(
+        spec.parameters["properties"]
+    ) + len(renames):
+        renames = {}  # a new name is one of another argument
+    taken = {shown.name for shown in offer.shown.values()}
+    offer.arguments[spec.name] = renames
+    offer.shown[spec.name] = SkillSpec(
+        name=spec.name if name in taken else name,
+        description=description,
+        parameters=_vary(spec.parameters, renames, rng),
+    )
 
 
 def _vary(
@@ -284,9 +314,13 @@ class _Thread:
         self._say(self.filler.fill(answer))
 
     def _missing(self) -> None:
-        if self.rng.random() < 0.5:
+        if (kind := self.rng.random()) < 0.4:
             text, takes = self.rng.choice(self.bank.missing)
             self._ask(Request(text), (), image=self.rng.random() < 0.5)
+        elif kind < 0.6:
+            self._ask(self.rng.choice(self._absent().requests), ())
+            self._say("None of the skills here can do that.")
+            return
         else:
             absent = [
                 name
@@ -300,6 +334,14 @@ class _Thread:
             self._ask(self.rng.choice(self.bank.skills[name]), ())
             takes = f"a skill such as {name}"
         self._say(f"None of the skills here can do that; it takes {takes.rstrip('.')}.")
+
+    def _absent(self) -> InventedSkill:
+        """A skill that is not on offer and takes no image, so that none of the others fits."""
+        skill = self.rng.choice(self.bank.invented)
+        properties = skill.spec.parameters["properties"].values()
+        if skill.spec.name in self.offer.shown or any("pattern" in one for one in properties):
+            raise _Impossible
+        return skill
 
     def _looks(self) -> None:
         ref = self.composer.image(self.rng)
@@ -319,6 +361,8 @@ class _Thread:
             self.bank.nouns,
             image=f"img_{max(number, 1)}",
             mask=f"mask_{max(len(self.conversation.masks), 1)}",
+            prompts=self.bank.prompts,
+            changes=self.bank.changes,
         )
 
     def _ask(self, request: Request, tags: Sequence[str], *, image: bool = True) -> None:
@@ -389,11 +433,9 @@ class _Thread:
             return next(reversed(list(self.conversation.masks)), None) or _impossible()
         if text == "$image":
             return self._latest_image()
-        value = fill_value(text, self.filler)
+        value = fill_value(text, self.filler, schema)
         if isinstance(value, list) and "maxItems" in schema.get("items", {}):
             return [value]  # one box where boxes are wanted
-        if schema.get("type") == "string" and not isinstance(value, str):
-            return self.filler.fill(text)
         return value
 
     def _latest_image(self) -> str:
@@ -403,8 +445,9 @@ class _Thread:
         if self.rng.random() < 0.07:
             return fail(use, self.rng)
         if name in self.offer.invented:
-            text = self.filler.fill(self.offer.invented[name].result)
-            told = retell_differently(text, self.rng, self.bank.nouns)
+            told = self.filler.fill(
+                tell_differently(self.composer.findings, self.rng, self.bank.nouns)
+            )
             return SkillResult(id=use.id, name=use.name, text=told)
         image = self.composer.image(self.rng)
         return invent_result(name, use, self.rng, self.bank.nouns, image)

@@ -33,8 +33,13 @@ class Recipe(BaseModel):
     name: str
     architecture: Architecture = Architecture()
     """A model made from scratch with these sizes (and its tokenizer from the data's corpus)."""
+    start_from: str | None = None
+    """A folder with a model and its processor that the run begins with, instead of from nothing."""
     word_vectors: str | None = None
     """A sentence encoder that the token embeddings start from; needed while training only."""
+    sentence_encoder: str | None = None
+    """An encoder whose vectors the model learns to foretell on the way (`sentences`)."""
+    sentence_weight: float = Field(default=1.0, ge=0)
     data: Data
     steps: PositiveInt
     groups_per_step: PositiveInt = 8

@@ -20,11 +20,12 @@ import torch
 from torch.nn import functional
 
 from ...skills.errors import BadConfiguration
-from ..rendering import ChatRenderer
+from ..rendering import ChatRenderer, Rendered
 from ..scratch import build_model, build_processor, train_tokenizer
 from .batches import Batch, PackedGroup, collate, pack_group
 from .examples import DataSource, Example, load_source
 from .recipe import Recipe
+from .sentences import SentenceEncoder, SentenceLesson, sentence_ends
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,6 +44,7 @@ class Progress:
     tokens: int
     seconds: float
     validation_loss: float | None = None
+    lesson_loss: float | None = None
 
 
 @dataclass
@@ -55,6 +57,8 @@ class Run:
     processor: LlavaProcessor
     model: LlavaForConditionalGeneration
     optimizer: torch.optim.Optimizer
+    encoder: SentenceEncoder | None = None
+    lesson: SentenceLesson | None = None
     step: int = 0
     log: list[Progress] = field(default_factory=list)
 
@@ -81,7 +85,8 @@ def train(
     packer = _Packer(run)
     validation = [packer.batch_of([packer.pack(group)]) for group in _held_out(run)]
     started = time.monotonic()
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    # The thread that prepares batches takes one core's share, not all of them.
+    with ThreadPoolExecutor(max_workers=1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for batch in _batches(run, packer, pool):
             progress = _step(run, batch, device)
             if _due(run.step, recipe.validate_every, recipe.steps):
@@ -112,21 +117,47 @@ def _open_run(recipe: Recipe, folder: Path, device: str) -> Run:
             raise BadConfiguration(f"{folder} holds a run of another model or other data")
         processor = AutoProcessor.from_pretrained(folder / "model")
     else:
-        tokenizer = train_tokenizer(source.corpus(), recipe.architecture)
-        processor = build_processor(tokenizer, recipe.architecture)
+        processor = _new_processor(recipe, source)
         processor.save_pretrained(folder / "model")
         noted.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
-    model = build_model(processor.tokenizer, recipe.architecture)
-    if recipe.word_vectors and not (folder / "checkpoint.pt").exists():
-        from .word_vectors import start_from_word_vectors
-
-        start_from_word_vectors(model, processor.tokenizer, recipe.word_vectors)
+    model = _new_model(recipe, processor, begun=(folder / "checkpoint.pt").exists())
     model.model.language_model.set_attn_implementation("shared_prefix")
     model.to(torch.device(device))  # type: ignore[arg-type]
-    run = Run(recipe, folder, source, processor, model, _optimizer(model, recipe))
+    encoder = SentenceEncoder(recipe.sentence_encoder) if recipe.sentence_encoder else None
+    lesson = SentenceLesson(model, encoder.width).to(device) if encoder else None
+    learning = torch.nn.ModuleList([model, *([lesson] if lesson else [])])
+    run = Run(recipe, folder, source, processor, model, _optimizer(learning, recipe), encoder, lesson)
     if run.checkpoint.exists():
         _restore(run, device)
     return run
+
+
+def _new_processor(recipe: Recipe, source: DataSource) -> LlavaProcessor:
+    from transformers import AutoProcessor
+
+    if recipe.start_from:
+        return AutoProcessor.from_pretrained(recipe.start_from)  # type: ignore[no-any-return]
+    tokenizer = train_tokenizer(source.corpus(), recipe.architecture)
+    return build_processor(tokenizer, recipe.architecture)
+
+
+def _new_model(
+    recipe: Recipe, processor: LlavaProcessor, *, begun: bool
+) -> LlavaForConditionalGeneration:
+    """The model of a recipe, with the weights it starts from unless the run has `begun`."""
+    model = build_model(processor.tokenizer, recipe.architecture)
+    if begun:
+        return model
+    if recipe.start_from:
+        from transformers import LlavaForConditionalGeneration
+
+        earlier = LlavaForConditionalGeneration.from_pretrained(recipe.start_from)
+        model.load_state_dict(earlier.state_dict())
+    elif recipe.word_vectors:
+        from .word_vectors import start_from_word_vectors
+
+        start_from_word_vectors(model, processor.tokenizer, recipe.word_vectors)
+    return model
 
 
 def _optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -145,6 +176,7 @@ class _Packer:
     def __init__(self, run: Run) -> None:
         self._renderer = ChatRenderer(run.processor)
         self._processor = run.processor
+        self._encoder = run.encoder
         config = run.model.config
         self._image_tokens = [config.image_token_id] * config.image_seq_length
 
@@ -154,10 +186,16 @@ class _Packer:
             lambda example: self._renderer.training(
                 example.conversation, lambda handle: self._image_tokens
             ),
+            self._sentences,
         )
 
+    def _sentences(self, example: Example, rendered: Rendered) -> list[tuple[int, str]]:
+        if self._encoder is None:
+            return []
+        return sentence_ends(self._renderer, example.conversation, rendered)
+
     def batch_of(self, groups: list[PackedGroup]) -> Batch:
-        return collate(groups, self._pixels_of)
+        return collate(groups, self._pixels_of, self._encoder and self._encoder.encode)
 
     def _pixels_of(self, images: list[Image]) -> torch.Tensor:
         processed = self._processor.image_processor(images, return_tensors="pt")
@@ -193,12 +231,15 @@ def _step(run: Run, batch: Batch, device: str) -> Progress:
     total, count = _loss(run, batch, device)
     loss = total / count
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    lesson = _lesson(run, batch, device)
+    (loss + run.recipe.sentence_weight * lesson).backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.gradient_norm)
     run.optimizer.step()
     run.step += 1
     seconds = time.monotonic() - started
-    return Progress(run.step, loss.item(), rate, batch.ids.numel(), seconds)
+    return Progress(
+        run.step, loss.item(), rate, batch.ids.numel(), seconds, lesson_loss=lesson.item()
+    )
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -231,6 +272,16 @@ def _loss(run: Run, batch: Batch, device: str) -> tuple[torch.Tensor, int]:
     return functional.cross_entropy(logits.float(), targets, reduction="sum"), len(targets)
 
 
+def _lesson(run: Run, batch: Batch, device: str) -> torch.Tensor:
+    """How far the states of the last pass are from the sentence encoder's; zero without one."""
+    if run.lesson is None or batch.vectors is None:
+        return torch.zeros((), device=device)
+    distance: torch.Tensor = run.lesson(
+        torch.tensor(batch.places, device=device), batch.vectors.to(device)
+    )
+    return distance
+
+
 @torch.no_grad()
 def _validate(run: Run, batches: list[Batch], device: str) -> float:
     """Mean cross-entropy over the learned tokens of the held-out groups."""
@@ -249,6 +300,7 @@ def _save(run: Run) -> None:
         "step": run.step,
         "model": run.model.state_dict(),
         "optimizer": run.optimizer.state_dict(),
+        "lesson": run.lesson.state_dict() if run.lesson else None,
     }
     fresh = run.checkpoint.with_suffix(".new")
     torch.save(state, fresh)
@@ -263,6 +315,8 @@ def _restore(run: Run, device: str) -> None:
     state: dict[str, Any] = torch.load(run.checkpoint, map_location=device, weights_only=True)
     run.model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
+    if run.lesson:
+        run.lesson.load_state_dict(state["lesson"])
     run.step = state["step"]
     log = run.folder / "log.jsonl"
     if log.exists():

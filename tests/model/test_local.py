@@ -200,6 +200,8 @@ async def test_a_schema_that_has_no_grammar_is_named(folders: dict[str, Path]) -
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration, match=tmp_path.name):
         LocalLMM.load(tmp_path)
+    with pytest.raises(BadConfiguration, match="there is no folder"):
+        LocalLMM.load(tmp_path / "missing")
 
 
 plain_schemas = st.one_of(

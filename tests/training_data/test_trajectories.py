@@ -9,7 +9,9 @@ import jsonschema
 import pytest
 from llava_plus.model.conversation import AssistantMessage, Conversation, SkillMessage
 from llava_plus.training_data.embedded import EmbeddedSource
+from llava_plus.training_data.lettering import draw_line, draw_name
 from llava_plus.training_data.slots import Filler, fill_value, roughen
+from llava_plus.training_data.topics import draw_topic_skill
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +110,26 @@ def test_roughening_keeps_what_is_copied() -> None:
     for _ in range(300):
         rough = roughen("Find the traffic light over there", ["traffic light"], rng, ["I am here."])
         assert "traffic light" in rough
+
+
+def test_lines_are_varied_and_fit_in_one_line() -> None:
+    rng = random.Random(0)
+    lines = [draw_line(rng, [("apple", "apples")]) for _ in range(1000)]
+    assert len(set(lines)) > 700, "hardly one line comes twice, so they have to be copied"
+    assert not any("\n" in line or line != line.strip() or not line for line in lines)
+    assert any(re.search(r"\d:\d\d", line) for line in lines), "times"
+    assert any(re.search(r"\d\.\d\d", line) for line in lines), "prices"
+    assert len({draw_name(rng) for _ in range(100)}) > 90
+
+
+def test_topic_skills_are_asked_for_without_their_name() -> None:
+    rng = random.Random(0)
+    topics = {"umbrella": ["getting wet", "parasol", "drizzle"], "ox": ["strong animal", "yoke"]}
+    for _ in range(200):
+        skill = draw_topic_skill(rng, topics, {"umbrella": "umbrellas", "ox": "oxen"})
+        thing = "umbrella" if "umbrella" in skill.spec.description else "ox"
+        assert "{" not in skill.spec.description
+        for request in skill.requests:
+            assert thing not in request.text.split()
+            assert any(phrase in request.text for phrase in topics[thing])
+        assert "{x}" not in str(skill.requests)

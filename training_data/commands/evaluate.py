@@ -16,9 +16,16 @@ __all__ = ["command"]
     "cases", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--lmm", default="embedded", show_default=True, help="As in `llava-plus ask`.")
+@click.option(
+    "--unseen",
+    type=click.IntRange(min=2),
+    help="Requests for skills never trained on instead, with so many skills on offer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first cases.")
-def command(cases: Path | None, lmm: str, as_json: bool, limit: int | None) -> None:
+def command(
+    cases: Path | None, lmm: str, unseen: int | None, as_json: bool, limit: int | None
+) -> None:
     """Let the model plan held-out requests and compare its first call with the right one.
 
     CASES is a JSON-lines file with `id`, `request`, `images`, `expect` and, where the case
@@ -28,8 +35,10 @@ def command(cases: Path | None, lmm: str, as_json: bool, limit: int | None) -> N
 
     from ...agent.session import open_lmm
     from ..evaluate import HELD_OUT, describe, evaluate, read_cases
+    from ..unseen import unseen_cases
 
-    chosen = read_cases(cases or HELD_OUT)[:limit]
+    chosen = unseen_cases(unseen) if unseen else read_cases(cases or HELD_OUT)
+    chosen = chosen[:limit]
     model = open_lmm(lmm, "cpu")
     with Progress(transient=True, disable=as_json) as bar:
         task = bar.add_task("planning", total=len(chosen))
