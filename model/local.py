@@ -20,7 +20,8 @@ from .grammar import ReplyGrammar
 from .images import EncodedImage, ImageEncoder
 from .kept_cache import CachedModel
 from .lmm import Event, Replied, SkillUseDelta, TextDelta, Usage
-from .rendering import ChatRenderer
+from .rendering import ChatRenderer, shows_shortlist
+from .shortlist import Shortlist
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -54,7 +55,7 @@ class LocalLMM:
         keep_cache: bool = True,
     ) -> None:
         self.name = name
-        self.renderer = ChatRenderer(processor)
+        self.renderer = ChatRenderer(processor, _shortlist(processor))
         self._model = CachedModel(model.eval(), keep=keep_cache)
         self._images = ImageEncoder(processor, self.renderer.image_token)
         self._max_tokens = max_tokens
@@ -240,6 +241,12 @@ class _TextStream:
         self._used = max(start, len(certain))
         self.shown += len(piece)
         return piece
+
+
+def _shortlist(processor: ProcessorMixin) -> Shortlist | None:
+    """The shipped shortlist, for a model that was trained to read one."""
+    template = processor.chat_template
+    return Shortlist() if isinstance(template, str) and shows_shortlist(template) else None
 
 
 def _end_ids(model: PreTrainedModel, renderer: ChatRenderer) -> set[int]:

@@ -6,7 +6,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..skills.errors import BadConfiguration
@@ -17,7 +17,9 @@ from .conversation import AssistantMessage, Conversation
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
-__all__ = ["ChatRenderer", "ImagePlace", "Rendered"]
+    from .shortlist import Likely
+
+__all__ = ["ChatRenderer", "ImagePlace", "Rendered", "shows_shortlist"]
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """What a template puts around the text that the assistant writes (transformers' convention)."""
@@ -47,16 +49,20 @@ class Rendered:
 class ChatRenderer:
     """Renders conversations with a model's own chat template.
 
+    `shortlist` ranks the skills for a request; it is asked only when the template shows it.
     What people, skills and specs say passes `control.neutralise` first, so that it can never
     act as a control token.
     """
 
-    def __init__(self, processor: ProcessorMixin) -> None:
+    def __init__(
+        self, processor: ProcessorMixin, shortlist: Callable[..., list[Likely]] | None = None
+    ) -> None:
         self.tokenizer: PreTrainedTokenizerFast = processor.tokenizer
         template = processor.chat_template or self.tokenizer.chat_template
         if not isinstance(template, str):
             raise BadConfiguration("the model has no chat template: give it a chat_template.jinja")
         self._template = template
+        self._shortlist = shortlist if shows_shortlist(template) else None
         self._marks_replies = _GENERATION.search(template) is not None
         self.image_token = _image_token(processor)
         added = [token.content for token in self.tokenizer.added_tokens_decoder.values()]
@@ -88,7 +94,13 @@ class ChatRenderer:
         return AssistantMessage(text=self.control.restore(message.text), skill_uses=uses)
 
     def _messages(self, conversation: Conversation) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = self.control.neutralise_all(conversation.chat_messages())
+        plain = conversation.chat_messages()
+        if self._shortlist:
+            for said, message in zip(conversation.messages, plain, strict=True):
+                if said.role == "user":
+                    likely = self._shortlist(said.text, conversation.skills)
+                    message["likely"] = [asdict(skill) for skill in likely]
+        messages: list[dict[str, Any]] = self.control.neutralise_all(plain)
         for message in messages:
             for call in message.get("tool_calls", ()):
                 # Templates want the arguments as an object, the wire has them as text.
@@ -167,6 +179,11 @@ class ChatRenderer:
                 rendered.learned.extend([False] * len(tokens))
             position += len(piece) + len(self.image_token)
         return rendered
+
+
+def shows_shortlist(template: str) -> bool:
+    """Whether a chat template has a place for the shortlist behind a request."""
+    return "message.likely" in template
 
 
 def _image_token(processor: ProcessorMixin) -> str:

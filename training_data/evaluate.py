@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import math
 import re
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,16 +16,26 @@ from typing import Any
 import jsonschema
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..model.conversation import AssistantMessage, Conversation
-from ..model.lmm import LMM, Replied
+from ..model.conversation import AssistantMessage, Conversation, SkillMessage
+from ..model.lmm import LMM, Event
 from ..skills.calls import SkillSpec
-from ..skills.errors import BadInput, BadReply
+from ..skills.errors import BadInput
 from ..skills.images import ImageStore
 from ..skills.skill import describe_validation
 from ..skills.wording import singular
 from .catalogue import catalogue
+from .turns import is_faithful, play_turn
 
-__all__ = ["HELD_OUT", "Case", "Report", "Verdict", "evaluate", "read_cases"]
+__all__ = [
+    "HELD_OUT",
+    "Case",
+    "Report",
+    "Verdict",
+    "describe",
+    "evaluate",
+    "interval",
+    "read_cases",
+]
 
 HELD_OUT = Path(__file__).parent / "heldout" / "free.jsonl"
 NO_SKILL = "none"
@@ -56,20 +67,71 @@ class Case(BaseModel):
         """The name of the first expected skill."""
         return self.expect[0].name if self.expect else NO_SKILL
 
+    @property
+    def plan(self) -> list[str]:
+        """The names of all expected calls, in order."""
+        return [call.name for call in self.expect] + self.then
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What the LMM did with one case."""
 
     case: Case
-    reply: AssistantMessage
+    turn: Conversation
     valid: bool
     seconds: float
+
+    @property
+    def replies(self) -> list[AssistantMessage]:
+        """All that the LMM said in the turn."""
+        return [m for m in self.turn.messages if isinstance(m, AssistantMessage)]
+
+    @property
+    def reply(self) -> AssistantMessage:
+        """The first reply."""
+        return self.replies[0]
+
+    @property
+    def called(self) -> list[str]:
+        """The names of all calls, in order."""
+        return [use.name for reply in self.replies for use in reply.skill_uses]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether all expected calls were made, no others, and an answer closed the turn.
+
+        After a call that failed it is right to stop.
+        """
+        failed = any(m.result.error for m in self.turn.messages if isinstance(m, SkillMessage))
+        wanted = self.case.plan[: len(self.called)] if failed else self.case.plan
+        return self.called == wanted and self.turn.answer is not None
+
+    @property
+    def faithful(self) -> bool | None:
+        """Whether the answer says what the last calls found; None where nothing was found."""
+        if self.turn.answer is None or not self.called:
+            return None
+        last = max(i for i, m in enumerate(self.turn.messages[:-1]) if m.role == "assistant")
+        found = [m for m in self.turn.messages[last:] if isinstance(m, SkillMessage)]
+        return is_faithful(found, self.turn.answer)
 
     @property
     def chosen(self) -> str:
         """The name of the first skill called."""
         return self.reply.skill_uses[0].name if self.reply.skill_uses else NO_SKILL
+
+    @property
+    def expected_text(self) -> str:
+        """The calls that are right, as JSON."""
+        calls = [{"name": call.name, **call.arguments} for call in self.case.expect]
+        return json.dumps(calls, ensure_ascii=False)
+
+    @property
+    def given_text(self) -> str:
+        """The calls of the first reply as JSON, or its text."""
+        calls = [{"name": use.name, **use.arguments} for use in self.reply.skill_uses]
+        return json.dumps(calls, ensure_ascii=False) if calls else self.reply.text
 
     @property
     def right_skill(self) -> bool:
@@ -92,28 +154,30 @@ class Report:
 
     verdicts: Sequence[Verdict]
 
-    def share(self, good: Callable[[Verdict], bool], among: Callable[[Verdict], bool]) -> float:
-        """The share of the verdicts `among` which are `good`; not a number when there are none."""
-        chosen = [verdict for verdict in self.verdicts if among(verdict)]
-        return sum(map(good, chosen)) / len(chosen) if chosen else float("nan")
-
     def figures(self) -> dict[str, float]:
         """The main figures, each from 0 to 1, and the median seconds to a plan."""
 
-        def needs(verdict: Verdict) -> bool:
-            return bool(verdict.case.expect)
-
-        def calls(verdict: Verdict) -> bool:
-            return bool(verdict.reply.skill_uses)
-
         seconds = sorted(verdict.seconds for verdict in self.verdicts)
-        return {
-            "right_skill": self.share(lambda v: v.right_skill, needs),
-            "arguments_exact": self.share(lambda v: v.exact, needs),
-            "no_skill_left_alone": self.share(lambda v: v.right_skill, lambda v: not needs(v)),
-            "calls_valid": self.share(lambda v: v.valid, calls),
-            "median_seconds": seconds[len(seconds) // 2] if seconds else float("nan"),
-        }
+        shares = {name: good / cases if cases else math.nan for name, good, cases in self.counts()}
+        median = seconds[len(seconds) // 2] if seconds else math.nan
+        return {**shares, "median_seconds": median}
+
+    def counts(self) -> list[tuple[str, int, int]]:
+        """Every figure's name, how many cases are right, and of how many."""
+        needing = [v for v in self.verdicts if v.case.expect]
+        calling = [v for v in self.verdicts if v.called]
+        several = [v for v in self.verdicts if v.case.then]
+        answered = [v for v in self.verdicts if v.faithful is not None]
+        others = [v for v in self.verdicts if not v.case.expect]
+        return [
+            ("right_skill", sum(v.right_skill for v in needing), len(needing)),
+            ("arguments_exact", sum(v.exact for v in needing), len(needing)),
+            ("no_skill_left_alone", sum(v.right_skill for v in others), len(others)),
+            ("calls_valid", sum(v.valid for v in calling), len(calling)),
+            ("turn_complete", sum(v.stopped for v in needing), len(needing)),
+            ("plan_complete", sum(v.stopped for v in several), len(several)),
+            ("answer_faithful", sum(bool(v.faithful) for v in answered), len(answered)),
+        ]
 
     def by_skill(self) -> dict[str, tuple[int, int, int]]:
         """For each wanted skill: cases, right skill, exact."""
@@ -125,8 +189,15 @@ class Report:
 
     def confusions(self) -> list[tuple[str, str, int]]:
         """Wanted and chosen skill where they differ, most frequent first."""
-        wrong = Counter((v.case.wanted, v.chosen) for v in self.verdicts if not v.right_skill)
-        return [(wanted, chosen, count) for (wanted, chosen), count in wrong.most_common()]
+        return [
+            (wanted, chosen, count)
+            for (wanted, chosen), count in self.choices().most_common()
+            if wanted != chosen
+        ]
+
+    def choices(self) -> Counter[tuple[str, str]]:
+        """How often each skill was chosen where another, or itself, was wanted."""
+        return Counter((v.case.wanted, v.chosen) for v in self.verdicts)
 
     def failures(self) -> list[Verdict]:
         """Every case that is not exactly right."""
@@ -161,19 +232,33 @@ async def evaluate(
 async def _judge(lmm: LMM, case: Case, specs: tuple[SkillSpec, ...]) -> Verdict:
     handles = [f"img_{number}" for number in range(1, case.images + 1)]
     conversation = Conversation(skills=specs).ask_about(case.request, handles)
-    started = asyncio.get_running_loop().time()
-    reply = AssistantMessage()
-    try:
-        async for event in lmm.reply(conversation, ImageStore()):
-            if isinstance(event, Replied):
-                reply = event.message
-    except BadReply as error:
-        # Wrong, but one case among many.
-        reply = AssistantMessage(text=f"(no reply: {error})")
-    seconds = asyncio.get_running_loop().time() - started
+    clock = _Clock(lmm)
+    turn = await play_turn(clock, conversation, case.id)
     schemas = {spec.name: spec.parameters for spec in specs}
-    valid = all(_fits(use.arguments, schemas.get(use.name)) for use in reply.skill_uses)
-    return Verdict(case, reply, valid, seconds)
+    uses = [use for m in turn.messages if isinstance(m, AssistantMessage) for use in m.skill_uses]
+    valid = all(_fits(use.arguments, schemas.get(use.name)) for use in uses)
+    return Verdict(case, turn, valid, clock.first_seconds)
+
+
+class _Clock:
+    """An LMM that notes how long its first reply took."""
+
+    def __init__(self, lmm: LMM) -> None:
+        self.name = lmm.name
+        self.first_seconds = math.nan
+        self._lmm = lmm
+
+    async def reply(
+        self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
+    ) -> AsyncGenerator[Event, None]:
+        started = time.monotonic()
+        async for event in self._lmm.reply(conversation, store, calls_allowed=calls_allowed):
+            yield event
+        if math.isnan(self.first_seconds):
+            self.first_seconds = time.monotonic() - started
+
+    async def aclose(self) -> None:
+        await self._lmm.aclose()
 
 
 def _fits(arguments: dict[str, Any], schema: dict[str, Any] | None) -> bool:
@@ -207,10 +292,21 @@ def _normal(value: Any) -> Any:
     return value
 
 
+def interval(good: int, cases: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % confidence interval of a share (Wilson 1927)."""
+    share, spread = good / cases, z * z / cases
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / cases + spread / cases / 4)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def describe(report: Report) -> Iterator[str]:
     """The report as lines of text: figures, table by skill, confusions, failing cases."""
-    for name, figure in report.figures().items():
-        yield f"{name}: {figure:.3f}"
+    for name, good, cases in report.counts():
+        if cases:
+            low, high = interval(good, cases)
+            yield f"{name:20} {good / cases:6.1%}  ({low:.1%} to {high:.1%}; {good} of {cases})"
+    yield f"{'median_seconds':20} {report.figures()['median_seconds']:6.3f}"
     yield ""
     for name, (cases, right, exact) in report.by_skill().items():
         yield f"{name:18} {right:3} of {cases:3} right skill, {exact:3} exact"
@@ -219,9 +315,6 @@ def describe(report: Report) -> Iterator[str]:
         yield f"{count:3} x {wanted} -> {chosen}"
     yield ""
     for verdict in report.failures():
-        calls = [{"name": u.name, **u.arguments} for u in verdict.reply.skill_uses]
-        said = json.dumps(calls, ensure_ascii=False) if calls else verdict.reply.text
-        expected = [{"name": c.name, **c.arguments} for c in verdict.case.expect]
         yield f"{verdict.case.id} {verdict.case.request!r}"
-        yield f"    wanted {json.dumps(expected, ensure_ascii=False)}"
-        yield f"    got    {said}"
+        yield f"    wanted {verdict.expected_text}"
+        yield f"    got    {verdict.given_text}"

@@ -9,9 +9,9 @@ at itself alone, so the loss is that of the conversations one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, chain
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,8 +41,6 @@ class PackedGroup:
     lengths: list[int]
     targets: list[int]
     images: list[Image]
-    sentences: list[tuple[int, str]] = field(default_factory=list)
-    """Texts whose meaning is asked for, each with its place in the sequence (`sentences`)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,7 +51,6 @@ class Batch:
     """Several packed groups as one row: tensors of (1, tokens), pixels (images, 3, height, width).
 
     `layout` has the lengths of the parts of every group: its prefix, then its conversations.
-    `vectors` (sentences, width) is what the states at `places` are asked for.
     """
 
     ids: torch.Tensor
@@ -61,15 +58,9 @@ class Batch:
     targets: torch.Tensor
     pixels: torch.Tensor | None
     layout: list[list[int]]
-    places: list[int] = field(default_factory=list)
-    vectors: torch.Tensor | None = None
 
 
-def pack_group(
-    examples: Sequence[Example],
-    render: Callable[[Example], Rendered],
-    sentences: Callable[[Example, Rendered], list[tuple[int, str]]] = lambda *_: [],
-) -> PackedGroup:
+def pack_group(examples: Sequence[Example], render: Callable[[Example], Rendered]) -> PackedGroup:
     """Lay out one group. Raises `BadInput` when a conversation has nothing to learn."""
     rendered = [render(example) for example in examples]
     for number, one in enumerate(rendered):
@@ -85,12 +76,6 @@ def pack_group(
         images=[],
     )
     for one, example in zip(rendered, examples, strict=True):
-        # Those of the shared prefix are asked for once, with the first conversation.
-        group.sentences.extend(
-            (place if place < shared else place - shared + len(group.ids), text)
-            for place, text in sentences(example, one)
-            if place >= shared or one is first
-        )
         group.ids.extend(one.ids[shared:])
         group.positions.extend(range(shared, len(one.ids)))
         group.lengths.append(len(one.ids) - shared)
@@ -113,31 +98,19 @@ def _shared_prefix(rendered: Sequence[Rendered]) -> int:
     return max(limit, 0)
 
 
-def collate(
-    groups: Sequence[PackedGroup],
-    pixels: Callable[[list[Image]], torch.Tensor],
-    encode: Callable[[list[str]], torch.Tensor] | None = None,
-) -> Batch:
+def collate(groups: Sequence[PackedGroup], pixels: Callable[[list[Image]], torch.Tensor]) -> Batch:
     """Put packed groups into one batch, one after the other."""
 
     def row(values: Iterable[list[int]]) -> torch.Tensor:
         return torch.tensor([list(chain.from_iterable(values))])
 
     images = [image for group in groups for image in group.images]
-    starts = accumulate((len(group) for group in groups), initial=0)
-    sentences = [
-        (start + place, text)
-        for start, group in zip(starts, groups, strict=False)
-        for place, text in group.sentences
-    ]
     return Batch(
         ids=row(group.ids for group in groups),
         positions=row(group.positions for group in groups),
         targets=row(group.targets for group in groups),
         pixels=pixels(images) if images else None,
         layout=[group.lengths for group in groups],
-        places=[place for place, _ in sentences],
-        vectors=encode([text for _, text in sentences]) if encode and sentences else None,
     )
 
 

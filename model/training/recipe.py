@@ -37,9 +37,8 @@ class Recipe(BaseModel):
     """A folder with a model and its processor that the run begins with, instead of from nothing."""
     word_vectors: str | None = None
     """A sentence encoder that the token embeddings start from; needed while training only."""
-    sentence_encoder: str | None = None
-    """An encoder whose vectors the model learns to foretell on the way (`sentences`)."""
-    sentence_weight: float = Field(default=1.0, ge=0)
+    shortlist: bool = True
+    """Whether requests are followed by the shortlist of the shipped encoder, mostly."""
     data: Data
     steps: PositiveInt
     groups_per_step: PositiveInt = 8

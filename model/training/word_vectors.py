@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .sentences import SentenceEncoder
+from ..sentences import SentenceEncoder
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from llava_plus.model.rendering import ChatRenderer
 from llava_plus.model.scratch import Architecture, build_processor, train_tokenizer
+from llava_plus.model.shortlist import Likely
 from transformers import LlavaProcessor
 
 CORPUS = [
@@ -25,4 +26,5 @@ def processor() -> LlavaProcessor:
 
 @pytest.fixture(scope="session")
 def renderer(processor: LlavaProcessor) -> ChatRenderer:
-    return ChatRenderer(processor)
+    """With a shortlist, so that what stands behind a request is held to every promise too."""
+    return ChatRenderer(processor, lambda said, skills: [Likely(s.name, 3) for s in skills])

@@ -12,7 +12,8 @@ from llava_plus.model.conversation import Conversation
 from llava_plus.model.lmm import Replied
 from llava_plus.model.local import LocalLMM
 from llava_plus.model.training.recipe import Recipe, load_recipe
-from llava_plus.model.training.trainer import Progress, learning_rate, train
+from llava_plus.model.training.runs import Progress
+from llava_plus.model.training.trainer import learning_rate, train
 from llava_plus.skills import ImageStore
 from llava_plus.skills.errors import BadConfiguration
 from safetensors.torch import load_file
@@ -83,6 +84,17 @@ async def test_what_was_trained_is_loaded_like_any_model(
     lmm = LocalLMM.load(unbroken[0] / "model", max_tokens=8)
     events = [event async for event in lmm.reply(Conversation().ask("hello"), ImageStore())]
     assert isinstance(events[-1], Replied)
+
+
+def test_a_run_can_start_from_a_model(
+    unbroken: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    start = unbroken[0] / "model"
+    still = {**RECIPE, "steps": 1, "start_from": str(start), "learning_rate": 1e-12}
+    train(Recipe.model_validate(still), tmp_path)
+    ours = load_file(tmp_path / "model" / "model.safetensors")
+    for name, weights in load_file(start / "model.safetensors").items():
+        torch.testing.assert_close(ours[name], weights, atol=1e-9, rtol=0)
 
 
 def test_a_run_is_not_continued_as_another(unbroken: tuple[Path, list[Progress]]) -> None:

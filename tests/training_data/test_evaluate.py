@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from llava_plus.model.conversation import SkillMessage
+from llava_plus.model.lmm import LMM
 from llava_plus.model.scripted import ScriptedLMM
-from llava_plus.skills import SkillUse
+from llava_plus.skills import SkillProblem, SkillResult, SkillUse
 from llava_plus.skills.errors import BadInput
+from llava_plus.training_data.baselines import BagOfWords, WordOverlap
 from llava_plus.training_data.commands.evaluate import command
-from llava_plus.training_data.evaluate import Case, Report, describe, evaluate, read_cases
+from llava_plus.training_data.evaluate import (
+    Case,
+    Report,
+    describe,
+    evaluate,
+    interval,
+    read_cases,
+)
+from llava_plus.training_data.report import write_page
+from llava_plus.training_data.turns import MOST_CALLS, is_faithful
 
 
 def case(request: str, *expect: dict[str, Any]) -> Case:
@@ -24,8 +37,8 @@ def use(name: str, **arguments: Any) -> SkillUse:
     return SkillUse(id="c", name=name, arguments=arguments)
 
 
-def judged(reply: Any, one: Case) -> Report:
-    return asyncio.run(evaluate(ScriptedLMM([reply]), [one]))
+def judged(one: Case, *replies: Any) -> Report:
+    return asyncio.run(evaluate(ScriptedLMM(replies), [one]))
 
 
 DETECT = {"name": "detect", "arguments": {"labels": ["red cars", "dog"]}}
@@ -49,13 +62,14 @@ DETECT = {"name": "detect", "arguments": {"labels": ["red cars", "dog"]}}
     ],
 )
 def test_what_counts(reply: Any, right: bool, exact: bool, valid: bool) -> None:
-    (verdict,) = judged(reply, case("find the dog and red cars", DETECT)).verdicts
+    (verdict,) = judged(case("find the dog and red cars", DETECT), reply, "Found it.").verdicts
     assert (verdict.right_skill, verdict.exact, verdict.valid) == (right, exact, valid)
 
 
 def test_figures_and_text() -> None:
     cases = [case("hello"), case("read it", {"name": "ocr"}), case("hm")]
-    lmm = ScriptedLMM(["hi", use("ocr", image="img_1"), use("ocr", image="img_1")])
+    read = use("ocr", image="img_1")
+    lmm = ScriptedLMM(["hi", read, lambda seen: f"I read {seen.messages[-1].text}", read, "hm"])
     report = asyncio.run(evaluate(lmm, cases))
     figures = report.figures()
     assert figures["right_skill"] == figures["calls_valid"] == 1
@@ -63,8 +77,68 @@ def test_figures_and_text() -> None:
     assert report.by_skill() == {"none": (2, 1, 1), "ocr": (1, 1, 1)}
     assert report.confusions() == [("none", "ocr", 1)]
     text = "\n".join(describe(report))
-    assert "no_skill_left_alone: 0.500" in text
+    assert re.search(r"no_skill_left_alone +50.0%  \(9.5% to 90.5%; 1 of 2\)", text)
     assert "'hm'" in text
+
+
+def test_a_turn_is_complete_when_it_stops_in_time() -> None:
+    plan = Case.model_validate(
+        {"id": "p", "request": "blur the dog", "expect": [DETECT], "then": ["adjust"]}
+    )
+    find = use("detect", labels=["dog"], image="img_1")
+    blur = use("adjust", operation="blur", image="img_1")
+    for replies, complete in [
+        ([find, blur, "Done."], True),
+        ([find, "There is a dog."], False),
+        ([find, blur, blur, "Done."], False),
+        ([blur, "Done."], False),
+        ([find] * MOST_CALLS, False),
+    ]:
+        figures = judged(plan, *replies).figures()
+        assert figures["plan_complete"] == figures["turn_complete"] == complete
+
+
+def found(text: str, **fields: Any) -> SkillMessage:
+    return SkillMessage(result=SkillResult(id="c", name="x", text=text, **fields))
+
+
+FAILED = SkillProblem(kind="SkillFailed", message="the image is too small to work on")
+
+
+@pytest.mark.parametrize(
+    ("message", "answer", "faithful"),
+    [
+        (found("Found 2 dogs and 1 cat."), "I see 2 dogs and 1 cat.", True),
+        (found("Found 2 dogs and 1 cat."), "I see 2 dogs and 11 cats.", False),
+        (found("Read 2 lines:\nNO PARKING\nuntil 18:30"), "It says: no parking, until 18:30", True),
+        (found("Read 2 lines:\nNO PARKING\nuntil 18:30"), "It says NO PARKING.", False),
+        (found("", error=FAILED), "Sorry: the image is too small to work on.", True),
+        (found("", error=FAILED), "I blurred it.", False),
+    ],
+)
+def test_answers_are_held_against_findings(
+    message: SkillMessage, answer: str, faithful: bool
+) -> None:
+    assert is_faithful([message], answer) is faithful
+
+
+@pytest.mark.parametrize(
+    ("good", "cases", "low", "high"), [(8, 10, 0.49, 0.943), (0, 20, 0, 0.161)]
+)
+def test_intervals_are_those_of_wilson(good: int, cases: int, low: float, high: float) -> None:
+    assert interval(good, cases) == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
+
+
+async def picked(lmm: LMM, request: str) -> str:
+    report = await evaluate(lmm, [case(request)])
+    return report.verdicts[0].chosen
+
+
+async def test_baselines_pick_by_words() -> None:
+    assert await picked(WordOverlap(), "read the text written on this sign") == "ocr"
+    assert await picked(WordOverlap(), "zzz") == "none"
+    assert await picked(BagOfWords(), "how many sheep can you count?") == "detect"
+    assert await picked(BagOfWords(), "thanks a lot") == "none"
 
 
 def test_a_bad_line_is_named(tmp_path: Path) -> None:
@@ -79,5 +153,14 @@ def test_the_command_prints_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path.write_text('{"id": "a", "request": "hello", "expect": []}\n')
     lmm = ScriptedLMM(["hi"])
     monkeypatch.setattr("llava_plus.agent.session.open_lmm", lambda name, device: lmm)
-    result = CliRunner().invoke(command, [str(path), "--json"])
+    page = tmp_path / "report.html"
+    result = CliRunner().invoke(command, [str(path), "--json", "--html", str(page)])
     assert json.loads(result.output)["no_skill_left_alone"] == 1
+    assert "no skill left alone" in page.read_text()
+
+
+def test_the_page_shows_requests_as_text(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    write_page(judged(case("<script>alert(1)</script>", DETECT), "no"), "<b>odd</b>", page)
+    assert "<script>" not in page.read_text()
+    assert "&lt;script&gt;alert(1)" in page.read_text()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from ...model.lmm import LMM
 
 __all__ = ["command"]
 
@@ -21,30 +25,57 @@ __all__ = ["command"]
     type=click.IntRange(min=2),
     help="Requests for skills never trained on instead, with so many skills on offer.",
 )
+@click.option(
+    "--baseline",
+    type=click.Choice(["word-overlap", "bag-of-words"]),
+    help="A plain way to pick skills, in the model's place.",
+)
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the report as a page.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first cases.")
 def command(
-    cases: Path | None, lmm: str, unseen: int | None, as_json: bool, limit: int | None
+    cases: Path | None,
+    lmm: str,
+    unseen: int | None,
+    baseline: str | None,
+    html: Path | None,
+    as_json: bool,
+    limit: int | None,
 ) -> None:
-    """Let the model plan held-out requests and compare its first call with the right one.
+    """Let the model play held-out requests with made-up findings, and compare with what is right.
 
-    CASES is a JSON-lines file with `id`, `request`, `images`, `expect` and, where the case
-    brings its own, `tools`. Without it the requests that ship with the project are used.
+    CASES is a JSON-lines file with `id`, `request`, `images`, `expect`, `then` and, where the
+    case brings its own, `tools`. Without it the requests that ship with the project are used.
     """
     from rich.progress import Progress
 
-    from ...agent.session import open_lmm
     from ..evaluate import HELD_OUT, describe, evaluate, read_cases
+    from ..report import write_page
     from ..unseen import unseen_cases
 
     chosen = unseen_cases(unseen) if unseen else read_cases(cases or HELD_OUT)
     chosen = chosen[:limit]
-    model = open_lmm(lmm, "cpu")
+    model = _open(lmm, baseline)
     with Progress(transient=True, disable=as_json) as bar:
         task = bar.add_task("planning", total=len(chosen))
         report = asyncio.run(evaluate(model, chosen, lambda verdict: bar.advance(task)))
+    if html:
+        write_page(report, model.name, html)
     if as_json:
         figures = {**report.figures(), "by_skill": report.by_skill()}
         click.echo(json.dumps({**figures, "cases": len(chosen)}, indent=2))
     else:
         click.echo("\n".join(describe(report)))
+
+
+def _open(lmm: str, baseline: str | None) -> LMM:
+    from ...agent.session import open_lmm
+    from ..baselines import BagOfWords, WordOverlap
+
+    if baseline:
+        return WordOverlap() if baseline == "word-overlap" else BagOfWords()
+    return open_lmm(lmm, "cpu")

@@ -59,7 +59,7 @@ def _with_progress(recipe: Recipe, folder: Path, device: str, minutes: float | N
         TimeRemainingColumn,
     )
 
-    from ...model.training.trainer import Progress as Line
+    from ...model.training.runs import Progress as Line
     from ...model.training.trainer import train as run
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

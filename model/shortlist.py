@@ -1,0 +1,48 @@
+"""The shortlist: which of the skills on offer are nearest in meaning to a request.
+
+A small language model has read few words; a sentence encoder has read a billion sentences. So
+the encoder ranks the skills by their specs, and the model reads its first choices beside the
+request, as advice that it may follow or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..skills.calls import SkillSpec
+from .sentences import SentenceEncoder
+
+__all__ = ["Likely", "Shortlist"]
+
+FOLDER = Path(__file__).parent / "shortlist_encoder"
+
+
+@dataclass(frozen=True)
+class Likely:
+    """A skill on the shortlist, and how near it is: the cosine of the two texts in tenths."""
+
+    name: str
+    tenths: int
+
+
+class Shortlist:
+    """Ranks skills for a request with a sentence encoder, by default the one that ships."""
+
+    def __init__(self, encoder: SentenceEncoder | None = None, *, size: int = 3) -> None:
+        self._encoder = encoder or SentenceEncoder(str(FOLDER))
+        self._size = size
+
+    def __call__(self, request: str, skills: Sequence[SkillSpec]) -> list[Likely]:
+        """The likeliest of `skills`, the nearest first."""
+        if not skills or not request.strip():
+            return []
+        vectors = self._encoder.encode([request, *map(_says, skills)])
+        near = vectors[1:] @ vectors[0]
+        order = near.argsort(descending=True, stable=True)[: self._size].tolist()
+        return [Likely(skills[i].name, max(0, round(near[i].item() * 10))) for i in order]
+
+
+def _says(spec: SkillSpec) -> str:
+    return f"{spec.name.replace('_', ' ')}: {spec.description}"

@@ -1,0 +1,152 @@
+"""A training run on disk: what it began with, its newest checkpoint and its log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...skills.errors import BadConfiguration
+from ..scratch import build_model, build_processor, train_tokenizer
+from .examples import DataSource, load_source
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+__all__ = ["Progress", "Run", "finish_run", "open_run", "save_run"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the run's log."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+    validation_loss: float | None = None
+
+
+@dataclass
+class Run:
+    """A training run on disk: processor, newest checkpoint and log."""
+
+    recipe: Recipe
+    folder: Path
+    source: DataSource
+    processor: LlavaProcessor
+    model: LlavaForConditionalGeneration
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    log: list[Progress] = field(default_factory=list)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state of the run is kept."""
+        return self.folder / "checkpoint.pt"
+
+
+def open_run(recipe: Recipe, folder: Path, device: str) -> Run:
+    """Create a run, or read it back from its folder when it was begun before."""
+    from transformers import AutoProcessor
+
+    torch.manual_seed(recipe.seed)
+    source = load_source(recipe.data.source, recipe.data.options, recipe.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    noted = folder / "recipe.json"
+    if noted.exists():
+        before = Recipe.model_validate_json(noted.read_text(encoding="utf-8"))
+        if before.architecture != recipe.architecture or before.data != recipe.data:
+            raise BadConfiguration(f"{folder} holds a run of another model or other data")
+        processor = AutoProcessor.from_pretrained(folder / "model")
+    else:
+        processor = _new_processor(recipe, source)
+        processor.save_pretrained(folder / "model")
+        noted.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+    model = _new_model(recipe, processor, begun=(folder / "checkpoint.pt").exists())
+    model.model.language_model.set_attn_implementation("shared_prefix")
+    model.to(torch.device(device))  # type: ignore[arg-type]
+    run = Run(recipe, folder, source, processor, model, _optimizer(model, recipe))
+    if run.checkpoint.exists():
+        _restore(run, device)
+    return run
+
+
+def _new_processor(recipe: Recipe, source: DataSource) -> LlavaProcessor:
+    from transformers import AutoProcessor
+
+    if recipe.start_from:
+        return AutoProcessor.from_pretrained(recipe.start_from)  # type: ignore[no-any-return]
+    tokenizer = train_tokenizer(source.corpus(), recipe.architecture)
+    return build_processor(tokenizer, recipe.architecture)
+
+
+def _new_model(
+    recipe: Recipe, processor: LlavaProcessor, *, begun: bool
+) -> LlavaForConditionalGeneration:
+    """The model of a recipe, with the weights it starts from unless the run has `begun`."""
+    model = build_model(processor.tokenizer, recipe.architecture)
+    if begun:
+        return model
+    if recipe.start_from:
+        from transformers import LlavaForConditionalGeneration
+
+        earlier = LlavaForConditionalGeneration.from_pretrained(recipe.start_from)
+        model.load_state_dict(earlier.state_dict())
+    elif recipe.word_vectors:
+        from .word_vectors import start_from_word_vectors
+
+        start_from_word_vectors(model, processor.tokenizer, recipe.word_vectors)
+    return model
+
+
+def _optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices only, as is usual."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def save_run(run: Run) -> None:
+    """Write the state of the run; a kill in the middle leaves the one before whole."""
+    state = {
+        "step": run.step,
+        "model": run.model.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+    }
+    fresh = run.checkpoint.with_suffix(".new")
+    torch.save(state, fresh)
+    fresh.replace(run.checkpoint)
+    lines = [json.dumps(progress.__dict__) for progress in run.log]
+    with (run.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    run.log.clear()
+
+
+def _restore(run: Run, device: str) -> None:
+    state: dict[str, Any] = torch.load(run.checkpoint, map_location=device, weights_only=True)
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.step = state["step"]
+    log = run.folder / "log.jsonl"
+    if log.exists():
+        # A kill between writing the log and the checkpoint leaves lines that will come again.
+        lines = log.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if json.loads(line)["step"] <= run.step]
+        log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def finish_run(run: Run) -> None:
+    """Save the model for use: bfloat16 weights in safetensors, beside its processor."""
+    folder = run.folder / "model"
+    run.model.to(torch.bfloat16)  # type: ignore[arg-type]
+    run.model.save_pretrained(folder)
+    run.processor.save_pretrained(folder)

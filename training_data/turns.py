@@ -1,0 +1,94 @@
+"""Playing a whole turn: the LMM calls, made-up findings come back, until it answers."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from ..model.conversation import AssistantMessage, Conversation, SkillMessage
+from ..model.lmm import LMM, Replied
+from ..skills.calls import SkillResult, SkillUse
+from ..skills.errors import BadReply
+from ..skills.images import ImageRef, ImageStore
+from .bank import Bank
+from .catalogue import catalogue
+from .outcomes import fail, invent_result
+
+__all__ = ["MOST_CALLS", "is_faithful", "play_turn"]
+
+MOST_CALLS = 6
+"""A turn that has called so often without an answer is given up."""
+
+_IMAGE = ImageRef(sha256="0" * 64, media_type="image/png", width=640, height=480)
+
+
+async def play_turn(lmm: LMM, conversation: Conversation, seed: str) -> Conversation:
+    """Go on until the LMM answers; the findings are drawn at random from `seed`.
+
+    A finding that others build on is never empty. Of the turns, one in ten has a call that fails.
+    """
+    rng = random.Random(seed)
+    failing = rng.random() < 0.1
+    for _ in range(MOST_CALLS):
+        reply = await _reply(lmm, conversation)
+        conversation = conversation.reply(reply)
+        if not reply.skill_uses:
+            break
+        for use in reply.skill_uses:
+            result = fail(use, rng) if failing else _finding(use, rng)
+            conversation = conversation.add_result(result)
+    return conversation
+
+
+async def _reply(lmm: LMM, conversation: Conversation) -> AssistantMessage:
+    reply = AssistantMessage()
+    try:
+        async for event in lmm.reply(conversation, ImageStore()):
+            if isinstance(event, Replied):
+                reply = event.message
+    except BadReply as error:
+        # Wrong, but one case among many.
+        return AssistantMessage(text=f"(no reply: {error})")
+    return reply
+
+
+@cache
+def _nouns() -> list[tuple[str, str]]:
+    return Bank().nouns
+
+
+def _finding(use: SkillUse, rng: random.Random) -> SkillResult:
+    if use.name not in catalogue():
+        return SkillResult(id=use.id, name=use.name, text=f"Done in {rng.randint(2, 99)} seconds.")
+    while True:
+        result = invent_result(use.name, use, rng, _nouns(), _IMAGE)
+        if not re.search(r"\bno\b", result.text.split("\n")[0], re.IGNORECASE):
+            return result
+
+
+def is_faithful(found: Sequence[SkillMessage], answer: str) -> bool:
+    """Whether an answer gives what the last round of calls brought, and admits what failed.
+
+    It has to hold every number of the summary, every line of a text that was read (the first
+    ones of a long text), and of a failure some words of its reason.
+    """
+    return all(_gives(message, answer) for message in found)
+
+
+def _gives(message: SkillMessage, answer: str) -> bool:
+    said = _plain(answer)
+    if message.result.error:
+        words = _plain(message.result.error.message).split()
+        return sum(word in said for word in words) >= 0.6 * len(words)
+    first, *lines = message.result.text.split("\n")
+    if first.startswith("Read "):
+        return all(_plain(line) in said for line in lines[:8])
+    numbers = re.findall(r"\d+(?:\.\d+)?", first)
+    handles = list(message.images)
+    return all(re.search(rf"\b{re.escape(part)}\b", answer) for part in [*numbers, *handles])
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
