@@ -132,6 +132,7 @@ def _chart(rng: random.Random) -> Scene:
 
 def _photo(rng: random.Random) -> Scene:
     """Smooth colour patches with light falling off, as photographs look when they are small."""
+    import numpy as np
     from PIL import Image, ImageFilter
 
     dark = rng.random() < 0.5
@@ -142,6 +143,8 @@ def _photo(rng: random.Random) -> Scene:
         colour = _near((level, level, level), rng, 50)
         draw.ellipse((x - radius, y - radius // 2, x + radius, y + radius // 2), fill=colour)
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1.0, 3.0)))
-    noise = Image.effect_noise((SIZE, SIZE), 24).convert("RGB")
+    # Not Pillow's effect_noise: it cannot be seeded.
+    grain = np.random.default_rng(rng.getrandbits(32)).normal(128, 24, (SIZE, SIZE))
+    noise = Image.fromarray(grain.clip(0, 255).astype(np.uint8)).convert("RGB")
     image = Image.blend(image, noise, 0.08)
     return Scene(image, {"light": f"It is {'dark' if dark else 'bright'}."})
