@@ -26,6 +26,11 @@ __all__ = ["command"]
     help="Requests for skills never trained on instead, with so many skills on offer.",
 )
 @click.option(
+    "--looks",
+    type=click.IntRange(min=1),
+    help="Ask so many questions about rendered scenes instead.",
+)
+@click.option(
     "--baseline",
     type=click.Choice(["word-overlap", "bag-of-words"]),
     help="A plain way to pick skills, in the model's place.",
@@ -41,6 +46,7 @@ def command(
     cases: Path | None,
     lmm: str,
     unseen: int | None,
+    looks: int | None,
     baseline: str | None,
     html: Path | None,
     as_json: bool,
@@ -57,6 +63,9 @@ def command(
     from ..report import write_page
     from ..unseen import unseen_cases
 
+    if looks:
+        _look(_open(lmm, baseline), looks)
+        return
     chosen = unseen_cases(unseen) if unseen else read_cases(cases or HELD_OUT)
     chosen = chosen[:limit]
     model = _open(lmm, baseline)
@@ -70,6 +79,21 @@ def command(
         click.echo(json.dumps({**figures, "cases": len(chosen)}, indent=2))
     else:
         click.echo("\n".join(describe(report)))
+
+
+def _look(lmm: LMM, count: int) -> None:
+    from rich.progress import Progress
+
+    from ..evaluate import interval
+    from ..looks import evaluate_looks
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("looking", total=count)
+        seen = asyncio.run(evaluate_looks(lmm, count, progress=lambda: bar.advance(task)))
+    good, asked = (sum(column) for column in zip(*seen.values(), strict=True))
+    for kind, (right, of) in [*seen.items(), ("all", (good, asked))]:
+        low, high = interval(right, of)
+        click.echo(f"{kind:12} {right / of:6.1%}  ({low:.1%} to {high:.1%}; {right} of {of})")
 
 
 def _open(lmm: str, baseline: str | None) -> LMM:

@@ -1,0 +1,66 @@
+"""How well an LMM sees: plain questions about rendered scenes that training never showed."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from ..model.conversation import Conversation
+from ..model.lmm import LMM, Replied
+from ..skills.images import ImageRef, ImageStore
+from .bank import Bank
+from .catalogue import INSTALLED, catalogue
+from .scenes import Scene, render_scene
+
+__all__ = ["Seen", "evaluate_looks"]
+
+Seen = dict[str, tuple[int, int]]
+"""For each kind of question: how many answers are right, of how many."""
+
+
+async def evaluate_looks(
+    lmm: LMM, count: int, seed: int = 0, progress: Callable[[], None] = lambda: None
+) -> Seen:
+    """Ask `count` questions about new scenes, with the four installed skills on offer.
+
+    The answer is right when it is the true sentence, capitals and full stop aside.
+    """
+    rng = random.Random(f"{seed} evaluate looks")
+    questions = Bank().looks
+    specs = tuple(catalogue()[name] for name in INSTALLED)
+    right: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for _ in range(count):
+        scene = render_scene(rng)
+        kind = rng.choice(sorted(kind for kind in scene.answers if _asking(questions, kind)))
+        store = ImageStore()
+        conversation = Conversation(skills=specs).ask(
+            rng.choice(_asking(questions, kind)), [_stored(store, scene)]
+        )
+        asked[kind] += 1
+        right[kind] += _same(await _answer(lmm, conversation, store), scene.answers[kind])
+        progress()
+    return {kind: (right[kind], asked[kind]) for kind in sorted(asked)}
+
+
+def _asking(questions: list[tuple[str, str]], kind: str) -> list[str]:
+    return [text for text, asked in questions if asked == kind]
+
+
+def _stored(store: ImageStore, scene: Scene) -> ImageRef:
+    data = io.BytesIO()
+    scene.image.save(data, "PNG")
+    return store.add(data.getvalue())
+
+
+async def _answer(lmm: LMM, conversation: Conversation, store: ImageStore) -> str:
+    async for event in lmm.reply(conversation, store):
+        if isinstance(event, Replied):
+            return event.message.text
+    return ""
+
+
+def _same(said: str, true: str) -> bool:
+    return said.strip().rstrip(".").casefold() == true.strip().rstrip(".").casefold()
