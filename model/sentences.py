@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,12 +56,25 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def _run(self, texts: list[str]) -> torch.Tensor:
+        return self.embed(texts)
+
+    def embed(self, texts: list[str]) -> torch.Tensor:
+        """Vectors as `encode` gives them, through which gradients flow."""
         inputs = self._tokenizer(
             texts, padding=True, truncation=True, max_length=64, return_tensors="pt"
         )
         hidden: torch.Tensor = self._model(**inputs).last_hidden_state
         mask = inputs["attention_mask"][..., None]
         return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """The encoder's weights."""
+        return self._model.parameters()
+
+    def save(self, folder: Path) -> None:
+        """Write encoder and tokenizer in full, as transformers does."""
+        self._model.save_pretrained(folder)
+        self._tokenizer.save_pretrained(folder)
 
 
 def save_small(name: str, folder: Path) -> None:

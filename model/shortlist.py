@@ -14,7 +14,7 @@ from pathlib import Path
 from ..skills.calls import SkillSpec
 from .sentences import SentenceEncoder
 
-__all__ = ["Likely", "Shortlist"]
+__all__ = ["Likely", "Shortlist", "skill_text"]
 
 FOLDER = Path(__file__).parent / "shortlist_encoder"
 
@@ -38,11 +38,12 @@ class Shortlist:
         """The likeliest of `skills`, the nearest first."""
         if not skills or not request.strip():
             return []
-        vectors = self._encoder.encode([request, *map(_says, skills)])
+        vectors = self._encoder.encode([request, *map(skill_text, skills)])
         near = vectors[1:] @ vectors[0]
         order = near.argsort(descending=True, stable=True)[: self._size].tolist()
         return [Likely(skills[i].name, max(0, round(near[i].item() * 10))) for i in order]
 
 
-def _says(spec: SkillSpec) -> str:
+def skill_text(spec: SkillSpec) -> str:
+    """What the encoder reads of a skill."""
     return f"{spec.name.replace('_', ' ')}: {spec.description}"
