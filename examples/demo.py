@@ -16,7 +16,7 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 OUT = Path("demo-out")
-SIGN = ("Main Street", "NO PARKING")
+SIGN = ("Main Street", "NO PARKING", "Mon-Fri 8:00-18:30")
 REQUESTS = [
     ("portrait.jpg", "How many faces are in this photo?"),
     ("sign.png", "What does the sign say?"),
@@ -45,13 +45,13 @@ def main() -> int:
 
 def draw_sign() -> Image.Image:
     """A street sign as a phone might photograph it: slightly turned, slightly soft."""
-    plate = Image.new("RGB", (560, 240), (30, 70, 150))
+    plate = Image.new("RGB", (560, 300), (30, 70, 150))
     draw = ImageDraw.Draw(plate)
-    draw.rectangle((8, 8, 551, 231), outline="white", width=4)
+    draw.rectangle((8, 8, 551, 291), outline="white", width=4)
     for row, line in enumerate(SIGN):
-        font = ImageFont.load_default(size=60)
-        draw.text((280, 75 + 90 * row), line, fill="white", font=font, anchor="mm")
-    wall = Image.new("RGB", (700, 380), (176, 160, 142))
+        font = ImageFont.load_default(size=52)
+        draw.text((280, 70 + 80 * row), line, fill="white", font=font, anchor="mm")
+    wall = Image.new("RGB", (700, 440), (176, 160, 142))
     wall.paste(plate, (70, 70))
     turned = wall.rotate(-2, resample=Image.Resampling.BICUBIC, fillcolor=(176, 160, 142))
     return turned.filter(ImageFilter.GaussianBlur(0.7))

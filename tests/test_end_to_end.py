@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from llava_plus.agent.loop import TurnFinished
 from llava_plus.agent.session import Session, SessionOptions, open_session
-from llava_plus.model.conversation import Conversation, SkillMessage
+from llava_plus.model.conversation import AssistantMessage, Conversation, SkillMessage
+from llava_plus.model.lmm import Replied
 from llava_plus.model.local import LocalLMM, embedded_folder
-from llava_plus.skills import ImageRef, ImageStore
+from llava_plus.skills import ImageRef, ImageStore, SkillSpec
+from llava_plus.skills.discovery import load_skill
 from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageDraw, ImageFont
 
@@ -36,7 +38,7 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("images") / "sign.png"
-    written("NO PARKING", "Platform 3").save(path)
+    written("NO PARKING", "until 18:30", "Platform 3").save(path)
     return path
 
 
@@ -67,6 +69,7 @@ def test_a_sign_is_read(sign: Path, tmp_path: Path) -> None:
     told = ask(sign, "What does the sign say?", cwd=tmp_path)
     assert calls(told) == ["ocr"]
     assert "NO PARKING" in told["answer"]
+    assert "until 18:30" in told["answer"]
     assert "Platform 3" in told["answer"]
 
 
@@ -94,22 +97,82 @@ def test_thanks_need_no_skill(portrait: Path, tmp_path: Path) -> None:
     assert told["answer"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the shipped model does not yet pick skills that it has never seen",
-)
-def test_an_installed_plugin_is_called_in_plain_words(portrait: Path, tmp_path: Path) -> None:
-    site = tmp_path / "site"
+RECEIPT = ("GREEN CAFE", "Apple pie 4.20", "Espresso 2.80", "TOTAL 7.00 EUR", "14/11/2026 09:41")
+
+
+def test_a_receipt_is_read_to_the_letter(tmp_path: Path) -> None:
+    written(*RECEIPT).save(tmp_path / "receipt.png")
+    told = ask(tmp_path / "receipt.png", "Read this receipt to me, please.", cwd=tmp_path)
+    assert calls(told) == ["ocr"]
+    assert all(line in told["answer"] for line in RECEIPT)
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which `examples/plugin-colours` was installed, and nothing else done."""
+    site = tmp_path_factory.mktemp("site")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
          "--disable-pip-version-check", "--target", site, ROOT / "examples" / "plugin-colours"],
         check=True,
     )  # fmt: skip
-    told = ask(
-        portrait, "What are the main colours of this picture?", cwd=tmp_path, PYTHONPATH=str(site)
-    )
+    return site
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "What are the main colours of this picture?",
+        "which colours dominate here",
+        "I want to match my curtains to this photo, so what shades is it mostly made of?",
+    ],
+)
+def test_an_installed_plugin_is_called_in_plain_words(
+    request_text: str, plugin: Path, portrait: Path, tmp_path: Path
+) -> None:
+    told = ask(portrait, request_text, cwd=tmp_path, PYTHONPATH=str(plugin))
     assert calls(told) == ["dominant_colours"]
     assert "%" in told["answer"]
+
+
+ODD_SKILLS = {
+    "quokka": ("Tell how sharp or blurred an image is.", "is this shot in focus or all fuzzy"),
+    "lumen_9": ("Measure the resolution of an image: its width and height in pixels.",
+                "how many megapixels does this have"),
+    "zib": ("Roll dice and tell the sum.", "i'm playing a board game, throw two for me"),
+}  # fmt: skip
+
+
+def test_skills_with_unusual_names_are_called_in_plain_words() -> None:
+    """Their descriptions alone tell what they are for; nothing was trained for them."""
+    lmm = LocalLMM.load(embedded_folder())
+    installed = [load_skill(name).spec() for name in ("ocr", "detect", "segment", "adjust")]
+    image = {"type": "string", "pattern": "^img_[0-9]{1,4}$"}
+    odd = [
+        SkillSpec(
+            name=name,
+            description=description,
+            parameters={
+                "type": "object",
+                "properties": {} if name == "zib" else {"image": image},
+                "required": [] if name == "zib" else ["image"],
+            },
+        )
+        for name, (description, _) in ODD_SKILLS.items()
+    ]
+    for name, (_, said) in ODD_SKILLS.items():
+        asked = Conversation(skills=(*installed, *odd)).ask_about(said, ["img_1"])
+        assert [use.name for use in reply(lmm, asked).skill_uses] == [name], said
+
+
+def reply(lmm: LocalLMM, asked: Conversation) -> AssistantMessage:
+    async def collect() -> AssistantMessage:
+        async for event in lmm.reply(asked, ImageStore()):
+            if isinstance(event, Replied):
+                return event.message
+        raise AssertionError("no reply")
+
+    return asyncio.run(collect())
 
 
 @pytest.fixture
