@@ -45,8 +45,8 @@ _ARGUMENT_NAMES = {
 class Portions:
     """How often each kind of request is composed, as weights."""
 
-    known: float = 0.33
-    invented: float = 0.37
+    known: float = 0.30
+    invented: float = 0.42
     plan: float = 0.17
     none: float = 0.18
     missing: float = 0.035
@@ -108,7 +108,7 @@ class Composer:
         for name in chosen:
             self._show_known(rng, offer, name)
         for skill in rng.sample(self.bank.invented, count):
-            if self.bank.topics and rng.random() < 0.3:
+            if self.bank.topics and rng.random() < 0.45:
                 skill = draw_topic_skill(rng, self.bank.topics, self._plurals)
             if skill.spec.name not in offer.shown:
                 self._show_invented(rng, offer, skill)
