@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,14 +16,12 @@ from ..model.conversation import AssistantMessage, Conversation, SkillMessage
 from ..skills.calls import SkillResult, SkillSpec, SkillUse
 from ..skills.images import ImageRef
 from .bank import Bank, InventedSkill, Plan, Request, Step
-from .catalogue import catalogue
-from .lettering import draw_word
+from .offers import Offer, draw_offer
 from .outcomes import answer_to, fail, invent_result, tell_differently
 from .scenes import Scene
 from .slots import Filler, fill_value, roughen
-from .topics import draw_topic_skill
 
-__all__ = ["Composer", "Offer", "Portions"]
+__all__ = ["Composer", "Portions"]
 
 _CONFUSABLE = (
     {"detect", "segment", "describe_regions", "tag", "caption"},
@@ -31,14 +29,6 @@ _CONFUSABLE = (
     {"ocr"},
     {"retrieve"},
 )
-_ARGUMENT_NAMES = {
-    "labels": ("objects", "things", "classes", "targets"),
-    "prompt": ("text", "description"),
-    "instruction": ("command", "change", "prompt"),
-    "operation": ("action", "effect", "op"),
-    "query": ("text", "search"),
-    "image": ("img", "photo", "picture", "image_id"),
-}
 
 
 @dataclass(frozen=True)
@@ -52,21 +42,6 @@ class Portions:
     missing: float = 0.035
     looks: float = 0.05
     repeat: float = 0.06
-
-
-@dataclass
-class Offer:
-    """The skills of one prompt: for each, the spec that is shown and what it really is."""
-
-    shown: dict[str, SkillSpec] = field(default_factory=dict)
-    """Specs as the prompt has them, by the skill's true name."""
-    arguments: dict[str, dict[str, str]] = field(default_factory=dict)
-    """True argument names to shown ones, by the skill's true name."""
-    invented: dict[str, InventedSkill] = field(default_factory=dict)
-
-    def has(self, *names: str) -> bool:
-        """Whether all of these catalogue skills are on offer."""
-        return all(name in self.shown for name in names)
 
 
 class _Impossible(Exception):
@@ -90,45 +65,9 @@ class Composer:
 
     def group(self, rng: random.Random, size: int) -> list[Conversation]:
         """`size` conversations about one catalogue."""
-        offer = self.offer(rng)
+        offer = draw_offer(self.bank, rng)
         skills = tuple(rng.sample(list(offer.shown.values()), len(offer.shown)))
         return [self.conversation(rng, offer, skills) for _ in range(size)]
-
-    def offer(self, rng: random.Random) -> Offer:
-        """Choose which skills are on offer and how they are named and described."""
-        known = list(catalogue())
-        if (kind := rng.random()) < 0.25:
-            chosen = ["ocr", "detect", "segment", "adjust"]
-        else:
-            chosen = known if kind < 0.4 else rng.sample(known, rng.randint(0, len(known)))
-        count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6, 8, 12, 22))
-        if len(chosen) < 3:
-            count = max(count, rng.randint(4, 14))
-        offer = Offer()
-        for name in chosen:
-            self._show_known(rng, offer, name)
-        for skill in rng.sample(self.bank.invented, count):
-            if self.bank.topics and rng.random() < 0.45:
-                skill = draw_topic_skill(rng, self.bank.topics, self._plurals)
-            if skill.spec.name not in offer.shown:
-                self._show_invented(rng, offer, skill)
-        return offer
-
-    def _show_known(self, rng: random.Random, offer: Offer, true_name: str) -> None:
-        spec = catalogue()[true_name]
-        names, descriptions = self.bank.other_names[true_name]
-        name = rng.choice(names) if rng.random() < 0.15 else spec.name
-        description = rng.choice(descriptions) if rng.random() < 0.3 else spec.description
-        _show(rng, offer, spec, name, description)
-
-    def _show_invented(self, rng: random.Random, offer: Offer, skill: InventedSkill) -> None:
-        """Now and then under a name that tells nothing, so that the description is read."""
-        name = skill.spec.name
-        if rng.random() < 0.3:
-            name = draw_word(rng) + rng.choice(("", "", f"_{rng.randint(1, 9)}"))
-        description = rng.choice((skill.spec.description, *skill.descriptions))
-        _show(rng, offer, skill.spec, name, description)
-        offer.invented[skill.spec.name] = skill
 
     def conversation(
         self, rng: random.Random, offer: Offer, skills: tuple[SkillSpec, ...]
@@ -156,10 +95,6 @@ class Composer:
         ]
 
     @cached_property
-    def _plurals(self) -> dict[str, str]:
-        return dict(self.bank.nouns)
-
-    @cached_property
     def findings(self) -> list[str]:
         """What invented skills find."""
         return [skill.result for skill in self.bank.invented]
@@ -179,43 +114,6 @@ class Composer:
     def scene(self, ref: ImageRef) -> Scene:
         """What is known of an image of the pool."""
         return self._scenes[ref.sha256]
-
-
-def _show(rng: random.Random, offer: Offer, spec: SkillSpec, name: str, description: str) -> None:
-    """Put a skill on offer, sometimes with other names of its arguments."""
-    renames: dict[str, str] = {}
-    if rng.random() < 0.15:
-        renames = {
-            old: rng.choice(_ARGUMENT_NAMES[old])
-            for old in spec.parameters["properties"]
-            if old in _ARGUMENT_NAMES and rng.random() < 0.5
-        }
-    if len({*spec.parameters["properties"], *renames.values()}) < len(
-        spec.parameters["properties"]
-    ) + len(renames):
-        renames = {}  # a new name is one of another argument
-    taken = {shown.name for shown in offer.shown.values()}
-    offer.arguments[spec.name] = renames
-    offer.shown[spec.name] = SkillSpec(
-        name=spec.name if name in taken else name,
-        description=description,
-        parameters=_vary(spec.parameters, renames, rng),
-    )
-
-
-def _vary(
-    parameters: dict[str, Any], renames: Mapping[str, str], rng: random.Random
-) -> dict[str, Any]:
-    """Rename arguments, and show handles as plain strings now and then, as other specs do."""
-    plain = rng.random() < 0.15
-    properties = {}
-    for name, schema in parameters["properties"].items():
-        varied = schema
-        if plain and "pattern" in schema:
-            varied = {"type": "string"}
-        properties[renames.get(name, name)] = varied
-    required = [renames.get(name, name) for name in parameters.get("required", ())]
-    return {**parameters, "properties": properties, "required": required}
 
 
 class _Thread:
@@ -409,7 +307,7 @@ class _Thread:
         renames = self.offer.arguments[name]
         given = {renames.get(key, key): value for key, value in arguments.items()}
         values: dict[str, Any] = {}
-        truth = _true_parameters(self.offer, name)["properties"]
+        truth = self.offer.true_parameters(name)["properties"]
         back = {shown: true for true, shown in renames.items()}
         for key in spec.parameters["properties"]:
             schema = truth[back.get(key, key)]
@@ -467,12 +365,6 @@ def _all_arguments(plan: Plan) -> dict[str, str]:
         for step in steps
         for key, value in step.arguments.items()
     }
-
-
-def _true_parameters(offer: Offer, name: str) -> dict[str, Any]:
-    if name in offer.invented:
-        return offer.invented[name].spec.parameters
-    return catalogue()[name].parameters
 
 
 def _goes_on(
