@@ -371,7 +371,7 @@ def _goes_on(
     results: Sequence[SkillMessage], following: Sequence[Step], conversation: Conversation
 ) -> bool:
     """Whether the next round of a plan has what it needs from the results before it."""
-    if any(message.result.error for message in results):
+    if any(m.result.error or m.result.text.startswith("Found no similar") for m in results):
         return False
     wanted = {value for step in following for value in step.arguments.values()}
     if "$boxes" in wanted and not _boxes(conversation):
