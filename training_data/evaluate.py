@@ -20,10 +20,12 @@ from ..model.conversation import AssistantMessage, Conversation, SkillMessage
 from ..model.lmm import LMM, Event
 from ..skills.calls import SkillSpec
 from ..skills.errors import BadInput
+from ..skills.geometry import Mask
 from ..skills.images import ImageStore
 from ..skills.skill import describe_validation
 from ..skills.wording import singular
 from .catalogue import catalogue
+from .outcomes import MASK
 from .turns import is_faithful, play_turn
 
 __all__ = [
@@ -66,6 +68,12 @@ class Case(BaseModel):
     def wanted(self) -> str:
         """The name of the first expected skill."""
         return self.expect[0].name if self.expect else NO_SKILL
+
+    @property
+    def masks(self) -> dict[str, Mask]:
+        """The masks that the expected calls name, as if made earlier in the conversation."""
+        said = str([call.arguments for call in self.expect])
+        return dict.fromkeys(re.findall(r"mask_\d+", said), MASK)
 
     @property
     def plan(self) -> list[str]:
@@ -231,7 +239,7 @@ async def evaluate(
 
 async def _judge(lmm: LMM, case: Case, specs: tuple[SkillSpec, ...]) -> Verdict:
     handles = [f"img_{number}" for number in range(1, case.images + 1)]
-    conversation = Conversation(skills=specs).ask_about(case.request, handles)
+    conversation = Conversation(skills=specs, masks=case.masks).ask_about(case.request, handles)
     clock = _Clock(lmm)
     turn = await play_turn(clock, conversation, case.id)
     schemas = {spec.name: spec.parameters for spec in specs}
