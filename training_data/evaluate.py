@@ -16,14 +16,13 @@ from typing import Any
 import jsonschema
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..model.conversation import AssistantMessage, Conversation, SkillMessage
+from ..model.conversation import AssistantMessage, Conversation, Message, SkillMessage
 from ..model.lmm import LMM, Event
-from ..skills.calls import SkillSpec
+from ..skills.calls import Artifact, SkillResult, SkillSpec, SkillUse
 from ..skills.errors import BadInput
-from ..skills.geometry import Mask
 from ..skills.images import ImageStore
 from ..skills.skill import describe_validation
-from ..skills.wording import singular
+from ..skills.wording import segments_text, singular
 from .catalogue import catalogue
 from .outcomes import MASK
 from .turns import is_faithful, play_turn
@@ -70,10 +69,10 @@ class Case(BaseModel):
         return self.expect[0].name if self.expect else NO_SKILL
 
     @property
-    def masks(self) -> dict[str, Mask]:
-        """The masks that the expected calls name, as if made earlier in the conversation."""
+    def masks(self) -> int:
+        """How many masks have to be there already for the expected calls."""
         said = str([call.arguments for call in self.expect])
-        return dict.fromkeys(re.findall(r"mask_\d+", said), MASK)
+        return max(map(int, re.findall(r"mask_(\d+)", said)), default=0)
 
     @property
     def plan(self) -> list[str]:
@@ -92,8 +91,13 @@ class Verdict:
 
     @property
     def replies(self) -> list[AssistantMessage]:
-        """All that the LMM said in the turn."""
-        return [m for m in self.turn.messages if isinstance(m, AssistantMessage)]
+        """All that the LMM said in the turn, which begins with the last request."""
+        return [m for m in self._said if isinstance(m, AssistantMessage)]
+
+    @property
+    def _said(self) -> list[Message]:
+        start = max(i for i, m in enumerate(self.turn.messages) if m.role == "user")
+        return list(self.turn.messages[start:])
 
     @property
     def reply(self) -> AssistantMessage:
@@ -111,7 +115,7 @@ class Verdict:
 
         After a call that failed it is right to stop.
         """
-        failed = any(m.result.error for m in self.turn.messages if isinstance(m, SkillMessage))
+        failed = any(m.result.error for m in self._said if isinstance(m, SkillMessage))
         wanted = self.case.plan[: len(self.called)] if failed else self.case.plan
         return self.called == wanted and self.turn.answer is not None
 
@@ -239,13 +243,29 @@ async def evaluate(
 
 async def _judge(lmm: LMM, case: Case, specs: tuple[SkillSpec, ...]) -> Verdict:
     handles = [f"img_{number}" for number in range(1, case.images + 1)]
-    conversation = Conversation(skills=specs, masks=case.masks).ask_about(case.request, handles)
+    conversation = Conversation(skills=specs)
+    if case.masks:
+        conversation, handles = _with_masks(conversation, case.masks), []
+    conversation = conversation.ask_about(case.request, handles)
     clock = _Clock(lmm)
     turn = await play_turn(clock, conversation, case.id)
     schemas = {spec.name: spec.parameters for spec in specs}
     uses = [use for m in turn.messages if isinstance(m, AssistantMessage) for use in m.skill_uses]
     valid = all(_fits(use.arguments, schemas.get(use.name)) for use in uses)
     return Verdict(case, turn, valid, clock.first_seconds)
+
+
+def _with_masks(conversation: Conversation, count: int) -> Conversation:
+    """An earlier turn in which the masks were made that a request speaks of."""
+    use = SkillUse(id="call_0", name="segment", arguments={"image": "img_1", "labels": ["thing"]})
+    text = segments_text([("thing", 0.2)] * count, ["thing"])
+    made = tuple(Artifact(label="thing", mask=MASK) for _ in range(count))
+    return (
+        conversation.ask_about("Outline the things.", ["img_1"])
+        .reply(AssistantMessage(skill_uses=(use,)))
+        .add_result(SkillResult(id=use.id, name=use.name, text=text, artifacts=made))
+        .reply(AssistantMessage(text=text.split("\n")[0]))
+    )
 
 
 class _Clock:

@@ -98,6 +98,15 @@ def test_a_turn_is_complete_when_it_stops_in_time() -> None:
         assert figures["plan_complete"] == figures["turn_complete"] == complete
 
 
+def test_a_mask_that_is_spoken_of_was_made_before() -> None:
+    one = case("put a lake there", {"name": "inpaint", "arguments": {"mask": "mask_2"}})
+    lmm = ScriptedLMM([use("inpaint", image="img_1", mask="mask_2", prompt="lake"), "Done: img_2."])
+    (verdict,) = asyncio.run(evaluate(lmm, [one])).verdicts
+    assert list(lmm.asked[0].masks) == ["mask_1", "mask_2"]
+    assert verdict.right_skill
+    assert verdict.stopped
+
+
 def found(text: str, **fields: Any) -> SkillMessage:
     return SkillMessage(result=SkillResult(id="c", name="x", text=text, **fields))
 
