@@ -111,8 +111,8 @@ class AdjustedImage(SkillOutput):
         )
 
     def images(self) -> Iterator[tuple[str, Image]]:
-        """The image that was made."""
-        yield self.operation, self.image
+        """The image that was made; the summary has said how, so it needs no label."""
+        yield "", self.image
 
 
 AMOUNT = "degrees clockwise for rotate, strength from 0 to 1 for the others"

@@ -245,7 +245,7 @@ def _shared(image: Image) -> Image:
 
 def _result(use: SkillUse, output: SkillOutput, store: ImageStore) -> SkillResult:
     artifacts = [
-        Artifact(label=label, image=store.add(encode_image(image), name=f"image {label!r}"))
+        Artifact(label=label, image=store.add(encode_image(image), name=f"image {label}".strip()))
         for label, image in output.images()
     ]
     artifacts += [Artifact(label=label, mask=mask) for label, mask in output.masks()]

@@ -91,6 +91,13 @@ def test_a_face_is_found_then_blurred(portrait: Path, tmp_path: Path) -> None:
     assert all(0 <= value <= 1 for box in target for value in box)
 
 
+def test_an_edit_is_made_once(portrait: Path, tmp_path: Path) -> None:
+    told = ask(portrait, "Turn this photo black and white.", cwd=tmp_path)
+    assert calls(told) == ["adjust"]
+    made = np.asarray(Image.open(tmp_path / told["images"]["img_2"]).convert("RGB"), dtype=int)
+    assert np.abs(made - made.mean(axis=2, keepdims=True)).max() < 2
+
+
 def test_thanks_need_no_skill(portrait: Path, tmp_path: Path) -> None:
     told = ask(portrait, "Thank you!", cwd=tmp_path)
     assert calls(told) == []
