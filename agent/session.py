@@ -39,6 +39,8 @@ class SessionOptions:
     max_steps: int = 6
     turn_seconds: float = 120.0
     plan: bool = False
+    offer: int | None = None
+    """At most about so many skills are shown to the LMM at once; it can look for the others."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
             # In a thread, so that only the longer of the two is waited for.
             loading = group.create_task(asyncio.to_thread(open_lmm, options.lmm, device))
             starting = group.create_task(_open_dispatcher(options, device, stack))
-        lmm, dispatcher = loading.result(), starting.result()
+        lmm, dispatcher = _focused(loading.result(), options.offer), starting.result()
         stack.push_async_callback(lmm.aclose)
         specs = _restricted(await dispatcher.specs(), options.skills)
         agent = Agent(
@@ -86,6 +88,14 @@ def open_lmm(name: str, device: str) -> LMM:
     from ..model.local import LocalLMM, embedded_folder
 
     return LocalLMM.load(embedded_folder() if name == "embedded" else name, device=device)
+
+
+def _focused(lmm: LMM, offer: int | None) -> LMM:
+    if offer is None:
+        return lmm
+    from .focus import FocusedLMM
+
+    return FocusedLMM(lmm, offered=offer)
 
 
 def load_skills(names: Sequence[str] | None) -> list[Skill]:

@@ -7,13 +7,10 @@ of experts; Hinton 2002) where a reply chooses between a call and words, and bet
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = ["Advice"]
-
-_NAME = re.compile(r'"name": "([^"]*)$')
 
 
 @dataclass(frozen=True)
@@ -33,18 +30,10 @@ class Advice:
         """What is added to the log-odds of a call."""
         return self.call_weight * (max(self.near.values(), default=self.neutral) - self.neutral)
 
-    def for_name(self, written: str, piece: str) -> float:
-        """What is added to the log-odds of `piece` behind `written`, when it goes on a name."""
-        begun = _NAME.search(written)
-        if not begun:
-            return 0.0
-        text = (begun[1] + piece).lstrip(" ")
+    def for_name(self, begun: str, piece: str) -> float:
+        """What is added to the log-odds of `piece`, where a name is written as far as `begun`."""
+        text = (begun + piece).lstrip(" ")
         fitting = [
             near for name, near in self.near.items() if f'{name}"'.startswith(text[: len(name) + 1])
         ]
         return self.name_weight * max(fitting, default=0.0)
-
-    @staticmethod
-    def in_name(written: str) -> bool:
-        """Whether a skill's name is being written."""
-        return _NAME.search(written) is not None

@@ -7,6 +7,7 @@ so one template is the single source for prompts, the grammar and the parser.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,12 @@ class CallFormat:
             if token in end:
                 end = end[: end.index(token) + len(token)]
         return cls(begin, separator, tail, end, string_lead, name_key, arguments_key)
+
+    def begun_name(self, reply: str) -> str | None:
+        """The skill's name as far as it is written, where the reply breaks off within one."""
+        _, found, call = reply.rpartition(self.begin)
+        begun = re.fullmatch(rf'\s*\{{"{re.escape(self.name_key)}": "([^"]*)', call)
+        return begun[1] if found and begun else None
 
     def parse(self, reply: str, new_id: Callable[[], str]) -> AssistantMessage:
         """Read a reply without its end token. Raises `BadReply` when a call in it is broken."""

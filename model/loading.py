@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..skills.errors import BadConfiguration
+from .small_weights import FILE, load_small
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -34,13 +35,27 @@ def load_model(
         raise BadConfiguration(f"there is no folder {name!r} to load a model from")
     try:
         processor = load_processor(name)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=kind)
+        if (Path(name) / FILE).is_file():
+            model = _load_small(Path(name), kind)
+        else:
+            model = AutoModelForImageTextToText.from_pretrained(name, dtype=kind)
     except (OSError, ValueError, ImportError) as error:
         what = "folder" if Path(name).is_dir() else "model name"
         raise BadConfiguration(f"the {what} {name!r} cannot be loaded: {error}") from error
     if not hasattr(processor, "tokenizer"):
         raise BadConfiguration(f"{name!r} has no processor for images and text, only a tokenizer")
     return model.to(torch.device(device)), processor  # type: ignore[arg-type]
+
+
+def _load_small(folder: Path, dtype: str) -> PreTrainedModel:
+    from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+
+    model: PreTrainedModel = AutoModelForImageTextToText.from_config(
+        AutoConfig.from_pretrained(folder)
+    )
+    load_small(model, folder)
+    model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model if dtype == "auto" else model.to(getattr(torch, dtype))
 
 
 def load_processor(name: str) -> ProcessorMixin:

@@ -180,7 +180,7 @@ class LocalLMM:
         count = 0
         written: list[int] = []
         while not stopped.is_set():
-            if advice and written and written[0] == self._call_id:
+            if advice and matcher is not None and written:
                 logits = self._with_advice(logits, matcher, advice, written)
             token = self._choose(logits, matcher, advice, first=count == 0)
             if token in self._end_ids:
@@ -209,18 +209,19 @@ class LocalLMM:
     def _with_advice(
         self,
         logits: torch.Tensor,
-        matcher: LLMatcher | None,
+        matcher: LLMatcher,
         advice: Advice,
         written: Sequence[int],
     ) -> torch.Tensor:
         """Add the shortlist's say to the tokens that may go on a skill's name."""
         tokenizer = self.renderer.tokenizer
-        text = str(tokenizer.decode(list(written), skip_special_tokens=False))
-        if matcher is None or not advice.in_name(text):
+        reply = str(tokenizer.decode(list(written), skip_special_tokens=False))
+        begun = self.renderer.format.begun_name(reply)
+        if begun is None:
             return logits
         logits = logits.clone()
         for token in self._allowed(matcher, logits.shape[-1]).nonzero()[0].tolist():
-            logits[token] += advice.for_name(text, str(tokenizer.decode([token])))
+            logits[token] += advice.for_name(begun, str(tokenizer.decode([token])))
         return logits
 
     @staticmethod

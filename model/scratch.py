@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import (
         LlavaForConditionalGeneration,
         LlavaProcessor,
         PreTrainedTokenizerFast,
     )
 
-__all__ = ["Architecture", "build_model", "build_processor", "train_tokenizer"]
+__all__ = [
+    "Architecture",
+    "as_tokenizer",
+    "build_model",
+    "build_processor",
+    "special_tokens",
+    "train_tokenizer",
+]
 
 TEMPLATE = Path(__file__).parent / "templates" / "compact.jinja"
 PAD, END = "<|pad|>", "<|end|>"
@@ -54,7 +62,11 @@ class Architecture(BaseModel):
     hidden: int = 320
     layers: int = 6
     heads: int = 5
+    key_value_heads: int | None = None
+    """Fewer than `heads` where several share keys and values (Ainslie et al. 2023)."""
     feed_forward: int = 896
+    rope_theta: float = 10_000.0
+    norm_epsilon: float = 1e-6
     context: int = 4096
     dropout: float = 0.0
     image_size: int = 96
@@ -67,7 +79,6 @@ class Architecture(BaseModel):
 def train_tokenizer(texts: Iterable[str], architecture: Architecture) -> PreTrainedTokenizerFast:
     """Byte-level BPE learned from `texts`; digits stand alone, so that numbers can be copied."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     words = Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
@@ -78,14 +89,25 @@ def train_tokenizer(texts: Iterable[str], architecture: Architecture) -> PreTrai
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    specials = [PAD, END, *ROLES, IMAGE]
     trainer = trainers.BpeTrainer(
         vocab_size=architecture.vocabulary,
-        special_tokens=specials,
+        special_tokens=special_tokens(),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return as_tokenizer(tokenizer, architecture)
+
+
+def special_tokens() -> list[str]:
+    """The tokens that no text can forge, in the order of their numbers."""
+    return [PAD, END, *ROLES, IMAGE]
+
+
+def as_tokenizer(tokenizer: Tokenizer, architecture: Architecture) -> PreTrainedTokenizerFast:
+    """A tokenizer of transformers that knows the special tokens and how to read a reply."""
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -135,7 +157,9 @@ def build_model(
         intermediate_size=architecture.feed_forward,
         num_hidden_layers=architecture.layers,
         num_attention_heads=architecture.heads,
-        num_key_value_heads=architecture.heads,
+        num_key_value_heads=architecture.key_value_heads or architecture.heads,
+        rope_parameters={"rope_type": "default", "rope_theta": architecture.rope_theta},
+        rms_norm_eps=architecture.norm_epsilon,
         max_position_embeddings=architecture.context,
         attention_dropout=architecture.dropout,
         tie_word_embeddings=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -11,19 +12,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..skills.errors import BadConfiguration
+from .small_weights import FILE, load_small, save_small
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["SentenceEncoder", "save_small"]
+__all__ = ["SentenceEncoder", "save_small_encoder"]
 
-_SMALL = "int8.safetensors"
-_SCALE = ".scale"
+_WORDS = re.compile("word_embeddings")
 _KEPT = 20_000
 
 
 class SentenceEncoder:
-    """An encoder from a folder (full, or made by `save_small`) or an installed package with one.
+    """An encoder from a folder (in full or in few bits), or that an installed package carries.
 
     Raises `BadConfiguration` when it cannot be loaded.
     """
@@ -77,44 +78,23 @@ class SentenceEncoder:
         self._tokenizer.save_pretrained(folder)
 
 
-def save_small(name: str, folder: Path) -> None:
-    """Save an encoder with its matrices in eight bits, a scale for each row: a quarter the size."""
-    from safetensors.torch import save_file
+def save_small_encoder(name: str, folder: Path) -> None:
+    """Save an encoder in few bits: the vectors of words in four, its other matrices in eight."""
     from transformers import AutoModel, AutoTokenizer
 
-    model = AutoModel.from_pretrained(_folder(name))
-    small = {}
-    for key, weights in model.state_dict().items():
-        if weights.ndim == 2:
-            scale = weights.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
-            small[key] = (weights / scale).round().to(torch.int8)
-            small[key + _SCALE] = scale.half()
-        elif weights.is_floating_point():
-            small[key] = weights.half()
     folder.mkdir(parents=True, exist_ok=True)
     AutoTokenizer.from_pretrained(_folder(name)).save_pretrained(folder)
-    model.config.save_pretrained(folder)
-    save_file(small, folder / _SMALL)
+    save_small(AutoModel.from_pretrained(_folder(name)), folder, _WORDS)
 
 
 def _load(folder: str) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModel
 
-    model: PreTrainedModel
-    if not (Path(folder) / _SMALL).is_file():
+    if (Path(folder) / FILE).is_file():
+        model: PreTrainedModel = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+        load_small(model, Path(folder))
+    else:
         model = AutoModel.from_pretrained(folder)
-        model.eval()
-        return model
-    from safetensors.torch import load_file
-
-    small = load_file(Path(folder) / _SMALL)
-    weights = {
-        key: stored.float() * small[key + _SCALE].float() if key + _SCALE in small else stored
-        for key, stored in small.items()
-        if not key.endswith(_SCALE)
-    }
-    model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    model.load_state_dict({key: stored.float() for key, stored in weights.items()}, strict=False)
     model.eval()
     return model
 

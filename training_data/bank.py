@@ -119,9 +119,12 @@ class Bank:
         return [pair for _, pair in self._pairs("repeat")]
 
     @cached_property
-    def looks(self) -> list[tuple[str, str]]:
-        """Questions about the look of an image, with what is asked."""
-        return [pair for _, pair in self._pairs("looks")]
+    def looks(self) -> dict[str, list[str]]:
+        """Questions about the look of an image, by what is asked."""
+        found: dict[str, list[str]] = {}
+        for _, (text, asked) in self._pairs("looks"):
+            found.setdefault(asked, []).append(text)
+        return found
 
     @cached_property
     def topics(self) -> dict[str, list[str]]:

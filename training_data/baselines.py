@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import Counter
@@ -86,19 +87,14 @@ def _counted() -> dict[str, Counter[str]]:
     rng = random.Random(0)
     counted: dict[str, Counter[str]] = {}
     for name, texts in requests.items():
-        filled = (
-            Filler(rng, bank.nouns, prompts=bank.prompts, changes=bank.changes).fill(text)
-            for text in texts
-        )
+        filled = (Filler.of(bank, rng).fill(text) for text in texts)
         counted[name] = Counter(word for text in filled for word in _words(text))
     return counted
 
 
 def _likelihood(counts: Counter[str], words: list[str]) -> float:
-    from math import log
-
     total, known = sum(counts.values()), 10_000
-    return sum(log((counts[word] + 1) / (total + known)) for word in words)
+    return sum(math.log((counts[word] + 1) / (total + known)) for word in words)
 
 
 def _words(text: str) -> list[str]:

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 
 from ..model.conversation import Conversation
-from ..model.lmm import LMM, Replied
+from ..model.lmm import LMM
 from ..skills.images import ImageRef, ImageStore
 from .bank import Bank
 from .catalogue import INSTALLED, catalogue
 from .scenes import Scene, render_scene
+from .turns import one_reply
 
 __all__ = ["Seen", "evaluate_looks"]
 
@@ -34,32 +35,22 @@ async def evaluate_looks(
     asked: Counter[str] = Counter()
     for _ in range(count):
         scene = render_scene(rng)
-        kind = rng.choice(sorted(kind for kind in scene.answers if _asking(questions, kind)))
+        kind = rng.choice(sorted(scene.answers.keys() & questions.keys()))
         store = ImageStore()
         conversation = Conversation(skills=specs).ask(
-            rng.choice(_asking(questions, kind)), [_stored(store, scene)]
+            rng.choice(questions[kind]), [_stored(store, scene)]
         )
         asked[kind] += 1
-        right[kind] += _same(await _answer(lmm, conversation, store), scene.answers[kind])
+        reply = await one_reply(lmm, conversation, store)
+        right[kind] += _same(reply.text, scene.answers[kind])
         progress()
     return {kind: (right[kind], asked[kind]) for kind in sorted(asked)}
-
-
-def _asking(questions: list[tuple[str, str]], kind: str) -> list[str]:
-    return [text for text, asked in questions if asked == kind]
 
 
 def _stored(store: ImageStore, scene: Scene) -> ImageRef:
     data = io.BytesIO()
     scene.image.save(data, "PNG")
     return store.add(data.getvalue())
-
-
-async def _answer(lmm: LMM, conversation: Conversation, store: ImageStore) -> str:
-    async for event in lmm.reply(conversation, store):
-        if isinstance(event, Replied):
-            return event.message.text
-    return ""
 
 
 def _same(said: str, true: str) -> bool:

@@ -13,7 +13,7 @@ from .catalogue import INSTALLED, catalogue
 from .lettering import draw_word
 from .topics import draw_topic_skill
 
-__all__ = ["Offer", "draw_offer"]
+__all__ = ["Offer", "draw_offer", "invented_as", "known_as"]
 
 _ARGUMENT_NAMES = {
     "labels": ("objects", "things", "classes", "targets"),
@@ -58,41 +58,42 @@ def draw_offer(bank: Bank, rng: random.Random) -> Offer:
         count = max(count, rng.randint(4, 14))
     offer = Offer()
     for name in chosen:
-        _show_known(bank, rng, offer, name)
+        _show(rng, offer, name, known_as(bank, rng, name))
     for drawn in rng.sample(bank.invented, count):
         about_a_thing = bank.topics and rng.random() < 0.45
         skill = draw_topic_skill(rng, bank.topics, dict(bank.nouns)) if about_a_thing else drawn
         if skill.spec.name not in offer.shown:
-            _show_invented(rng, offer, skill)
+            _show(rng, offer, skill.spec.name, invented_as(rng, skill))
+            offer.invented[skill.spec.name] = skill
     return offer
 
 
-def _show_known(bank: Bank, rng: random.Random, offer: Offer, true_name: str) -> None:
+def known_as(bank: Bank, rng: random.Random, true_name: str) -> SkillSpec:
+    """A catalogue skill, sometimes under another name or in other words."""
     spec = catalogue()[true_name]
     names, descriptions = bank.other_names[true_name]
     name = rng.choice(names) if rng.random() < 0.15 else spec.name
     description = rng.choice(descriptions) if rng.random() < 0.3 else spec.description
-    _show(rng, offer, spec, name, description)
+    return spec.model_copy(update={"name": name, "description": description})
 
 
-def _show_invented(rng: random.Random, offer: Offer, skill: InventedSkill) -> None:
-    """Now and then under a name that tells nothing, so that the description is read."""
+def invented_as(rng: random.Random, skill: InventedSkill) -> SkillSpec:
+    """An invented skill, now and then under a name that tells nothing but what is described."""
     name = skill.spec.name
     if rng.random() < 0.3:
         name = draw_word(rng) + rng.choice(("", "", f"_{rng.randint(1, 9)}"))
     description = rng.choice((skill.spec.description, *skill.descriptions))
-    _show(rng, offer, skill.spec, name, description)
-    offer.invented[skill.spec.name] = skill
+    return skill.spec.model_copy(update={"name": name, "description": description})
 
 
-def _show(rng: random.Random, offer: Offer, spec: SkillSpec, name: str, description: str) -> None:
+def _show(rng: random.Random, offer: Offer, true_name: str, spec: SkillSpec) -> None:
     """Put a skill on offer, sometimes with other names of its arguments."""
     renames = _renames(spec, rng) if rng.random() < 0.15 else {}
     taken = {shown.name for shown in offer.shown.values()}
-    offer.arguments[spec.name] = renames
-    offer.shown[spec.name] = SkillSpec(
-        name=spec.name if name in taken else name,
-        description=description,
+    offer.arguments[true_name] = renames
+    offer.shown[true_name] = SkillSpec(
+        name=true_name if spec.name in taken else spec.name,
+        description=spec.description,
         parameters=_vary(spec.parameters, renames, rng),
     )
 

@@ -145,6 +145,8 @@ def _detect(call: _Call) -> Outcome:
 def _segment(call: _Call) -> Outcome:
     wanted = _labels(call.arguments)
     labels = [label for label in wanted if call.rng.random() < 0.92]
+    if len(labels) == 1 and call.rng.random() < 0.3:
+        labels *= call.rng.randint(2, 5)
     regions = [(label, call.rng.randint(1, 70) / 100) for label in labels]
     artifacts = [Artifact(label=label, mask=MASK) for label in labels]
     return segments_text(regions, wanted), artifacts

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 
 from ..model.shortlist import skill_text
-from ..skills.calls import SkillSpec
 from .bank import Bank, InventedSkill, Request
 from .catalogue import catalogue
-from .lettering import draw_word
+from .offers import invented_as, known_as
 from .slots import Filler, roughen
 from .topics import draw_topic_skill
 
@@ -38,22 +37,13 @@ class Pairs:
         return pairs
 
     def _known(self, name: str, rng: random.Random) -> tuple[str, str]:
-        spec = catalogue()[name]
-        names, descriptions = self._bank.other_names[name]
-        shown = rng.choice(names) if rng.random() < 0.15 else spec.name
-        said = rng.choice(descriptions) if rng.random() < 0.3 else spec.description
-        return self._text(rng.choice(self._bank.skills[name]), rng), _shown(spec, shown, said)
+        spec = known_as(self._bank, rng, name)
+        return self._text(rng.choice(self._bank.skills[name]), rng), skill_text(spec)
 
     def _pair(self, skill: InventedSkill, rng: random.Random) -> tuple[str, str]:
-        name = draw_word(rng) if rng.random() < 0.3 else skill.spec.name
-        said = rng.choice((skill.spec.description, *skill.descriptions))
-        return self._text(rng.choice(skill.requests), rng), _shown(skill.spec, name, said)
+        return self._text(rng.choice(skill.requests), rng), skill_text(invented_as(rng, skill))
 
     def _text(self, request: Request, rng: random.Random) -> str:
         bank = self._bank
-        filler = Filler(rng, bank.nouns, prompts=bank.prompts, changes=bank.changes)
+        filler = Filler.of(bank, rng)
         return roughen(filler.fill(request.text), (), rng, ())
-
-
-def _shown(spec: SkillSpec, name: str, description: str) -> str:
-    return skill_text(spec.model_copy(update={"name": name, "description": description}))

@@ -59,9 +59,20 @@ def _near(colour: Colour, rng: random.Random, spread: int = 18) -> Colour:
 
 
 def _drawing(rng: random.Random) -> Scene:
+    """One shape on a plain ground, or now and then several like it."""
     behind, front = rng.sample(sorted(COLOURS), 2)
     image, draw = _canvas(_near(COLOURS[behind], rng))
     shape = rng.choice(SHAPES)
+    if (count := rng.choice((1, 1, 1, 2, 3, 4))) > 1:
+        for corner in rng.sample(range(4), count):
+            x, y = 24 + 48 * (corner % 2), 24 + 48 * (corner // 2)
+            radius = rng.randint(10, 20)
+            _draw_shape(draw, shape, x, y, radius, _near(COLOURS[front], rng))
+        answers = {
+            "count": f"There are {count} {shape}{'e' * shape.endswith('s')}s.",
+            "background": f"The background is {behind}.",
+        }
+        return Scene(image, answers)
     radius = rng.randint(16, 36)
     x, y = rng.randint(radius + 4, SIZE - radius - 4), rng.randint(radius + 4, SIZE - radius - 4)
     _draw_shape(draw, shape, x, y, radius, _near(COLOURS[front], rng))
@@ -70,6 +81,7 @@ def _drawing(rng: random.Random) -> Scene:
         "shape": f"It is {article} {front} {shape}.",
         "colour": f"The {shape} is {front}.",
         "background": f"The background is {behind}.",
+        "count": f"There is 1 {shape}.",
     }
     return Scene(image, answers)
 

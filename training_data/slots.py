@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .lettering import draw_line, draw_word
+
+if TYPE_CHECKING:
+    from .bank import Bank
 
 __all__ = ["Filler", "fill_value", "roughen"]
 
@@ -31,6 +35,13 @@ class Filler:
     prompts: Sequence[str] = ()
     changes: Sequence[str] = ()
     chosen: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, bank: Bank, rng: random.Random, image: str = "img_1", mask: str = "mask_1"
+    ) -> Filler:
+        """A filler with all the words of a bank."""
+        return cls(rng, bank.nouns, image, mask, bank.prompts, bank.changes)
 
     def fill(self, text: str) -> str:
         """Put words in place of the slots, with `a` or `an` as the word wants it."""
@@ -86,12 +97,16 @@ class Filler:
 def fill_value(value: str, filler: Filler, schema: Mapping[str, Any] | None = None) -> object:
     """Read one argument of the bank: a list in brackets, a number, true or false, or text.
 
+    Brackets within brackets are boxes or points.
+
     Where `schema` wants text, what looks like a number stays text.
     """
     filled = filler.fill(value)
     schema = schema or {}
     if schema.get("type") == "string":
         return filled
+    if filled.startswith("[["):
+        return json.loads(filled)
     if filled.startswith("[") and filled.endswith("]"):
         items = [item.strip() for item in filled[1:-1].split(",") if item.strip()]
         words = schema.get("items", {}).get("type") == "string"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from .offers import Offer, draw_offer
 from .outcomes import answer_to, fail, invent_result, tell_differently
 from .scenes import Scene
 from .slots import Filler, fill_value, roughen
+from .widening import one_after_another, several_things
 
 __all__ = ["Composer", "Portions"]
 
@@ -29,6 +31,10 @@ _CONFUSABLE = (
     {"ocr"},
     {"retrieve"},
 )
+_CHAINED = frozenset("ocr detect segment adjust caption tag retrieve generate edit".split())
+_MASK = re.compile(r"mask_\d")
+_BARE = frozenset(("prompt", "query"))
+"""Free text that begins behind its article."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,11 @@ class Portions:
 
     known: float = 0.30
     invented: float = 0.42
-    plan: float = 0.17
+    plan: float = 0.19
+    chain: float = 0.06
     none: float = 0.18
     missing: float = 0.035
-    looks: float = 0.05
+    looks: float = 0.06
     repeat: float = 0.06
 
 
@@ -99,14 +106,6 @@ class Composer:
         """What invented skills find."""
         return [skill.result for skill in self.bank.invented]
 
-    @cached_property
-    def looks(self) -> dict[str, list[str]]:
-        """Questions about the look of an image, by what is asked."""
-        found: dict[str, list[str]] = {}
-        for text, asked in self.bank.looks:
-            found.setdefault(asked, []).append(text)
-        return found
-
     def image(self, rng: random.Random) -> ImageRef:
         """Any image of the pool."""
         return rng.choice(self._refs)
@@ -128,7 +127,6 @@ class _Thread:
         self.offer = offer
         self.conversation = conversation
         self._ids = (f"call_{number}" for number in itertools.count(1))
-        self._kinds: dict[str, str] = {}
 
     def turn(self) -> None:
         """Add one request and all that follows from it. Raises `_Impossible` to try again."""
@@ -137,6 +135,7 @@ class _Thread:
             "known": (portions.known, self._known),
             "invented": (portions.invented, self._invented),
             "plan": (portions.plan, self._plan),
+            "chain": (portions.chain, self._chain),
             "none": (portions.none, self._none),
             "missing": (portions.missing, self._missing),
             "looks": (portions.looks, self._looks),
@@ -161,10 +160,15 @@ class _Thread:
         if name == "inpaint" and not self.conversation.masks:
             self._mask_first()
         request = self.rng.choice(self.bank.skills[name])
+        if "mask_" in request.text and not self.conversation.masks:
+            self._mask_first()
+        request = self._renumber_masks(request)
+        if self.rng.random() < 0.3:
+            request = several_things(request, self.rng)
         if name == "generate":
-            self._ask(request, (name,), image=self.rng.random() < 0.2)
+            self._ask(request, image=self.rng.random() < 0.2)
         else:
-            self._ask(request, (name,))
+            self._ask(request)
         self._call_once(name, request.arguments)
 
     def _mask_first(self) -> None:
@@ -173,10 +177,24 @@ class _Thread:
         request = self.rng.choice(self.bank.skills["segment"])
         if "labels" not in request.arguments:
             raise _Impossible
-        self._ask(request, ("segment",))
+        self._ask(request)
         self._call_once("segment", request.arguments)
         if not self.conversation.masks:
             raise _Impossible
+
+    def _renumber_masks(self, request: Request) -> Request:
+        """The request about masks that there are. Raises `_Impossible` where there are too few."""
+        named = list(dict.fromkeys(_MASK.findall(request.text)))
+        masks = list(self.conversation.masks)
+        if len(masks) < len(named):
+            raise _Impossible
+        others = dict(zip(named, self.rng.sample(masks, len(named)), strict=True))
+
+        def renumber(text: str) -> str:
+            return _MASK.sub(lambda match: others[match[0]], text)
+
+        arguments = {key: renumber(value) for key, value in request.arguments.items()}
+        return Request(renumber(request.text), arguments)
 
     def _invented(self) -> None:
         if not self.offer.invented:
@@ -186,14 +204,33 @@ class _Thread:
         kinds = [s.get("pattern", "") for s in skill.spec.parameters["properties"].values()]
         if any("mask" in kind for kind in kinds) and not self.conversation.masks:
             raise _Impossible
-        self._ask(request, (), image=any("img" in kind for kind in kinds))
+        self._ask(request, image=any("img" in kind for kind in kinds))
         self._call_once(skill.spec.name, request.arguments)
 
     def _plan(self) -> None:
-        plan = self.rng.choice(self.bank.plans)
+        self._carry_out(self.rng.choice(self.bank.plans))
+
+    def _chain(self) -> None:
+        """Two wishes or three in one message, of different skills, that fit behind each other."""
+        names = [name for name in self.offer.shown if name in _CHAINED]
+        count = self.rng.choice((2, 2, 2, 3))
+        if len(names) < count:
+            raise _Impossible
+        chosen = self.rng.sample(names, count)
+        if "generate" in chosen[1:]:
+            raise _Impossible
+        requests = [(name, self.rng.choice(self.bank.skills[name])) for name in chosen]
+        if any("mask" in request.text for _, request in requests):
+            raise _Impossible
+        self._carry_out(one_after_another(requests, self.rng))
+
+    def _carry_out(self, plan: Plan) -> None:
         if not self.offer.has(*(step.skill for steps in plan.rounds for step in steps)):
             raise _Impossible
-        self._ask(Request(plan.text, _all_arguments(plan)), ("plan",))
+        first = plan.rounds[0][0]
+        by_words = first.skill == "generate" or "query" in first.arguments
+        with_image = not by_words or self.rng.random() < 0.3
+        self._ask(Request(plan.text, _all_arguments(plan)), image=with_image)
         for index, steps in enumerate(plan.rounds):
             results = self._call([(step.skill, step.arguments) for step in steps])
             last = index == len(plan.rounds) - 1
@@ -203,20 +240,20 @@ class _Thread:
 
     def _none(self) -> None:
         text, answer = self.rng.choice(self.bank.none)
-        self._ask(Request(text), (), image=self.rng.random() < 0.5)
+        self._ask(Request(text), image=self.rng.random() < 0.5)
         self._say(self.filler.fill(answer))
 
     def _repeat(self) -> None:
         text, answer = self.rng.choice(self.bank.repeat)
-        self._ask(Request(text, {"words": "{words}"}), (), image=self.rng.random() < 0.3)
+        self._ask(Request(text, {"words": "{words}"}), image=self.rng.random() < 0.3)
         self._say(self.filler.fill(answer))
 
     def _missing(self) -> None:
         if (kind := self.rng.random()) < 0.4:
             text, takes = self.rng.choice(self.bank.missing)
-            self._ask(Request(text), (), image=self.rng.random() < 0.5)
+            self._ask(Request(text), image=self.rng.random() < 0.5)
         elif kind < 0.6:
-            self._ask(self.rng.choice(self._absent().requests), ())
+            self._ask(self.rng.choice(self._absent().requests))
             self._say("None of the skills here can do that.")
             return
         else:
@@ -229,7 +266,7 @@ class _Thread:
             if not absent or self.offer.invented:
                 raise _Impossible
             name = self.rng.choice(absent)
-            self._ask(self.rng.choice(self.bank.skills[name]), ())
+            self._ask(self.rng.choice(self.bank.skills[name]))
             takes = f"a skill such as {name}"
         self._say(f"None of the skills here can do that; it takes {takes.rstrip('.')}.")
 
@@ -244,8 +281,8 @@ class _Thread:
     def _looks(self) -> None:
         ref = self.composer.image(self.rng)
         answers = self.composer.scene(ref).answers
-        asked = self.rng.choice([kind for kind in answers if kind in self.composer.looks])
-        text = self.rng.choice(self.composer.looks[asked])
+        asked = self.rng.choice([kind for kind in answers if kind in self.bank.looks])
+        text = self.rng.choice(self.bank.looks[asked])
         self._start(ref)
         self.conversation = self.conversation.ask(self._rough(text, ()), [ref])
         self._say(answers[asked])
@@ -254,16 +291,14 @@ class _Thread:
 
     def _start(self, ref: ImageRef | None) -> None:
         number = len(self.conversation.images) + bool(ref)
-        self.filler = Filler(
+        self.filler = Filler.of(
+            self.bank,
             self.rng,
-            self.bank.nouns,
             image=f"img_{max(number, 1)}",
             mask=f"mask_{max(len(self.conversation.masks), 1)}",
-            prompts=self.bank.prompts,
-            changes=self.bank.changes,
         )
 
-    def _ask(self, request: Request, tags: Sequence[str], *, image: bool = True) -> None:
+    def _ask(self, request: Request, *, image: bool = True) -> None:
         """Add the request, with an image when the conversation has none yet.
 
         Two in three times the image is only named, not shown: most requests are understood
@@ -272,6 +307,8 @@ class _Thread:
         new = image and not self.conversation.images and not self._named()
         ref = self.composer.image(self.rng) if new and self.rng.random() < 0.35 else None
         self._start(ref)
+        if "{m}" in request.text and self.conversation.masks:
+            self.filler.mask = self.rng.choice(list(self.conversation.masks))
         kept = [str(self.filler.fill(v)) for v in request.arguments.values() if "$" not in v]
         text = self._rough(self.filler.fill(request.text), [word.strip("[]") for word in kept])
         if new and ref is None:
@@ -310,9 +347,12 @@ class _Thread:
         truth = self.offer.true_parameters(name)["properties"]
         back = {shown: true for true, shown in renames.items()}
         for key in spec.parameters["properties"]:
-            schema = truth[back.get(key, key)]
+            true_key = back.get(key, key)
+            schema = truth[true_key]
             if key in given:
                 values[key] = self._value(given[key], schema)
+                if name in self.bank.skills and true_key in _BARE:
+                    values[key] = re.sub(r"^(an?|the) ", "", values[key], flags=re.IGNORECASE)
             elif "img_" in schema.get("pattern", "") and self._wants_image(name, spec, key, given):
                 values[key] = self._latest_image()
             elif key in spec.parameters["required"]:
@@ -332,11 +372,16 @@ class _Thread:
         if text == "$image":
             return self._latest_image()
         value = fill_value(text, self.filler, schema)
-        if isinstance(value, list) and "maxItems" in schema.get("items", {}):
+        one_of_many = "maxItems" in schema.get("items", {})
+        if one_of_many and isinstance(value, list) and not isinstance(value[0], list):
             return [value]  # one box where boxes are wanted
         return value
 
     def _latest_image(self) -> str:
+        """The newest image, and of several that one call brought, the first."""
+        last = self.conversation.messages[-1]
+        if isinstance(last, SkillMessage) and last.images:
+            return next(iter(last.images))
         return next(reversed(list(self.conversation.images)), "img_1")
 
     def _result(self, name: str, use: SkillUse) -> SkillResult:

@@ -14,9 +14,10 @@ from ..skills.errors import BadReply
 from ..skills.images import ImageRef, ImageStore
 from .bank import Bank
 from .catalogue import catalogue
-from .outcomes import fail, invent_result
+from .outcomes import fail, invent_result, tell_differently
+from .slots import Filler
 
-__all__ = ["MOST_CALLS", "is_faithful", "play_turn"]
+__all__ = ["MOST_CALLS", "is_faithful", "one_reply", "play_turn"]
 
 MOST_CALLS = 6
 """A turn that has called so often without an answer is given up."""
@@ -32,7 +33,7 @@ async def play_turn(lmm: LMM, conversation: Conversation, seed: str) -> Conversa
     rng = random.Random(seed)
     failing = rng.random() < 0.1
     for _ in range(MOST_CALLS):
-        reply = await _reply(lmm, conversation)
+        reply = await one_reply(lmm, conversation, ImageStore())
         conversation = conversation.reply(reply)
         if not reply.skill_uses:
             break
@@ -42,10 +43,11 @@ async def play_turn(lmm: LMM, conversation: Conversation, seed: str) -> Conversa
     return conversation
 
 
-async def _reply(lmm: LMM, conversation: Conversation) -> AssistantMessage:
+async def one_reply(lmm: LMM, conversation: Conversation, store: ImageStore) -> AssistantMessage:
+    """The LMM's next reply; one that breaks off is told as its text."""
     reply = AssistantMessage()
     try:
-        async for event in lmm.reply(conversation, ImageStore()):
+        async for event in lmm.reply(conversation, store):
             if isinstance(event, Replied):
                 reply = event.message
     except BadReply as error:
@@ -55,13 +57,19 @@ async def _reply(lmm: LMM, conversation: Conversation) -> AssistantMessage:
 
 
 @cache
+def _findings() -> list[str]:
+    return [skill.result for skill in Bank().invented]
+
+
+@cache
 def _nouns() -> list[tuple[str, str]]:
     return Bank().nouns
 
 
 def _finding(use: SkillUse, rng: random.Random) -> SkillResult:
     if use.name not in catalogue():
-        return SkillResult(id=use.id, name=use.name, text=f"Done in {rng.randint(2, 99)} seconds.")
+        told = tell_differently(_findings(), rng, _nouns())
+        return SkillResult(id=use.id, name=use.name, text=Filler(rng, _nouns()).fill(told))
     while True:
         result = invent_result(use.name, use, rng, _nouns(), _IMAGE)
         if not re.search(r"\bno\b", result.text.split("\n")[0], re.IGNORECASE):
@@ -71,8 +79,9 @@ def _finding(use: SkillUse, rng: random.Random) -> SkillResult:
 def is_faithful(found: Sequence[SkillMessage], answer: str) -> bool:
     """Whether an answer gives what the last round of calls brought, and admits what failed.
 
-    It has to hold every number of the summary, every line of a text that was read (the first
-    ones of a long text), and of a failure some words of its reason.
+    It has to hold every number of the summary, or most of its words where it has none, every
+    line of a text that was read (the first ones of a long text), and of a failure most words of
+    its reason.
     """
     return all(_gives(message, answer) for message in found)
 
@@ -80,14 +89,20 @@ def is_faithful(found: Sequence[SkillMessage], answer: str) -> bool:
 def _gives(message: SkillMessage, answer: str) -> bool:
     said = _plain(answer)
     if message.result.error:
-        words = _plain(message.result.error.message).split()
-        return sum(word in said for word in words) >= 0.6 * len(words)
+        return _mostly_in(message.result.error.message, said)
     first, *lines = message.result.text.split("\n")
     if first.startswith("Read "):
         return all(_plain(line) in said for line in lines[:8])
     numbers = re.findall(r"\d+(?:\.\d+)?", first)
     handles = list(message.images)
+    if not (numbers or handles or _mostly_in(first, said)):
+        return False
     return all(re.search(rf"\b{re.escape(part)}\b", answer) for part in [*numbers, *handles])
+
+
+def _mostly_in(text: str, said: str) -> bool:
+    words = _plain(text).split()
+    return sum(word in said for word in words) >= 0.6 * len(words)
 
 
 def _plain(text: str) -> str:

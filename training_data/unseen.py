@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from ..skills.calls import SkillSpec
+from ..skills.errors import BadInput
 from .bank import Bank, InventedSkill, read_invented
 from .catalogue import INSTALLED, catalogue
 from .evaluate import Case, ExpectedCall
@@ -19,15 +21,18 @@ def unseen_cases(offered: int, path: Path = UNSEEN, seed: int = 0) -> list[Case]
     """One case for every request of every skill in `path`, with `offered` skills to choose from.
 
     On offer are the skill itself, the four installed ones, and others of the same file; from 30
-    on the whole catalogue takes the place of the installed ones.
+    on the whole catalogue takes the place of the installed ones. Raises `BadInput` when there are
+    not so many.
     """
     skills = read_invented(path)
+    if offered > (most := len(skills) + len(_known(offered))):
+        raise BadInput(f"only {most} skills can be on offer: {path.name} has {len(skills)}")
     rng = random.Random(seed)
-    nouns = Bank().nouns
+    bank = Bank()
     cases = []
     for skill in skills:
         for number, request in enumerate(skill.requests, start=1):
-            filler = Filler(rng, nouns)
+            filler = Filler.of(bank, rng)
             properties = skill.spec.parameters["properties"]
             arguments = {
                 key: fill_value(value, filler, properties[key])
@@ -48,8 +53,12 @@ def unseen_cases(offered: int, path: Path = UNSEEN, seed: int = 0) -> list[Case]
 def _offer(
     skill: InventedSkill, skills: list[InventedSkill], offered: int, rng: random.Random
 ) -> list[dict[str, object]]:
-    known = [catalogue()[name] for name in (catalogue() if offered >= 30 else INSTALLED)]
+    known = _known(offered)
     others = [other.spec for other in skills if other is not skill]
     chosen = [skill.spec, *known[: offered - 1]]
     chosen += rng.sample(others, max(0, offered - len(chosen)))
     return [spec.tool() for spec in rng.sample(chosen, len(chosen))]
+
+
+def _known(offered: int) -> list[SkillSpec]:
+    return [catalogue()[name] for name in (catalogue() if offered >= 30 else INSTALLED)]

@@ -46,6 +46,12 @@ _SESSION_OPTIONS = (
     click.option("--device", help="cpu, cuda or auto. [default: of the profile]"),
     click.option("--skills", type=_Names(), help="Offer only these skills; '' offers none."),
     click.option(
+        "--offer",
+        type=click.IntRange(min=2),
+        metavar="N",
+        help="Show the LMM the N likeliest skills for a request; it can look for the others.",
+    ),
+    click.option(
         "--workers",
         metavar="URL",
         multiple=True,
@@ -90,6 +96,7 @@ def session_options(
     device: str | None,
     skills: tuple[str, ...] | None,
     workers: tuple[str, ...],
+    offer: int | None,
     max_steps: int,
     turn_seconds: float,
     plan: bool = False,
@@ -108,6 +115,7 @@ def session_options(
         max_steps=max_steps,
         turn_seconds=turn_seconds,
         plan=plan,
+        offer=offer,
     )
 
 

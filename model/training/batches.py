@@ -128,9 +128,12 @@ def shared_prefix_attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within every part and from it to its group's prefix, part by part.
 
-    `query`, `key` and `value` are (1, heads, tokens, width); the result is (1, tokens, heads,
-    width), as transformers wants it.
+    `query`, `key` and `value` are (1, heads, tokens, width), the last two maybe of fewer heads;
+    the result is (1, tokens, heads, width), as transformers wants it.
     """
+    sharing = query.shape[1] // key.shape[1]
+    if sharing > 1:
+        key, value = key.repeat_interleave(sharing, 1), value.repeat_interleave(sharing, 1)
     lengths = [length for group in layout for length in group]
     parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
     outputs = []

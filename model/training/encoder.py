@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from ..sentences import SentenceEncoder, save_small
+from ..sentences import SentenceEncoder, save_small_encoder
 
 __all__ = ["Pair", "train_encoder"]
 
@@ -53,4 +53,4 @@ def train_encoder(
         optimizer.step()
         report(step + 1, loss.item() / 2)
     encoder.save(folder / "full")
-    save_small(str(folder / "full"), folder / "small")
+    save_small_encoder(str(folder / "full"), folder / "small")

@@ -35,8 +35,10 @@ class Recipe(BaseModel):
     """A model made from scratch with these sizes (and its tokenizer from the data's corpus)."""
     start_from: str | None = None
     """A folder with a model and its processor that the run begins with, instead of from nothing."""
-    word_vectors: str | None = None
-    """A sentence encoder that the token embeddings start from; needed while training only."""
+    language_model: str | None = None
+    """A pre-trained language model whose words and layers a run from nothing starts with."""
+    language_layers: tuple[int, ...] | None = None
+    """Which of its layers are kept, as many as the architecture has; else the lowest ones."""
     shortlist: bool = True
     """Whether requests are followed by the shortlist of the shipped encoder, mostly."""
     data: Data
@@ -47,6 +49,8 @@ class Recipe(BaseModel):
     decay_fraction: float = Field(default=0.4, ge=0, le=1)
     """The share of the steps, at the end, over which the learning rate falls to zero."""
     weight_decay: float = Field(default=0.05, ge=0)
+    round_from: int | None = None
+    """From this step on the model learns with the weights that four bits would leave it."""
     gradient_norm: float = Field(default=1.0, gt=0)
     seed: int = 0
     precision: Literal["bfloat16", "float32"] = "bfloat16"

@@ -12,6 +12,7 @@ import torch
 from ...skills.errors import BadConfiguration
 from ..scratch import build_model, build_processor, train_tokenizer
 from .examples import DataSource, load_source
+from .language_start import load_language_start
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -82,7 +83,11 @@ def _new_processor(recipe: Recipe, source: DataSource) -> LlavaProcessor:
 
     if recipe.start_from:
         return AutoProcessor.from_pretrained(recipe.start_from)  # type: ignore[no-any-return]
-    tokenizer = train_tokenizer(source.corpus(), recipe.architecture)
+    if recipe.language_model:
+        start = load_language_start(recipe.language_model)
+        tokenizer = start.shortened_tokenizer(source.corpus(), recipe.architecture)
+    else:
+        tokenizer = train_tokenizer(source.corpus(), recipe.architecture)
     return build_processor(tokenizer, recipe.architecture)
 
 
@@ -98,10 +103,9 @@ def _new_model(
 
         earlier = LlavaForConditionalGeneration.from_pretrained(recipe.start_from)
         model.load_state_dict(earlier.state_dict())
-    elif recipe.word_vectors:
-        from .word_vectors import start_from_word_vectors
-
-        start_from_word_vectors(model, processor.tokenizer, recipe.word_vectors)
+    elif recipe.language_model:
+        start = load_language_start(recipe.language_model)
+        start.place_in(model, processor.tokenizer, recipe.language_layers)
     return model
 
 

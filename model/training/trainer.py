@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from ...skills.calls import SkillSpec
 from ..conversation import AssistantMessage, Conversation
 from ..rendering import ChatRenderer, Rendered
 from ..shortlist import Likely, Shortlist
+from ..small_weights import LANGUAGE, rounded_weights
 from .batches import Batch, PackedGroup, collate, pack_group
 from .examples import Example
 from .recipe import Recipe
@@ -30,7 +32,7 @@ from .runs import Progress, Run, finish_run, open_run, save_run
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Progress", "train"]
+__all__ = ["train"]
 
 
 def train(
@@ -147,15 +149,24 @@ def _step(run: Run, batch: Batch, device: str) -> Progress:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.model.train()
-    total, count = _loss(run, batch, device)
-    loss = total / count
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    with _weights(run):
+        total, count = _loss(run, batch, device)
+        loss = total / count
+        loss.backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.gradient_norm)
     run.optimizer.step()
     run.step += 1
     seconds = time.monotonic() - started
     return Progress(run.step, loss.item(), rate, batch.ids.numel(), seconds)
+
+
+def _weights(run: Run) -> AbstractContextManager[None]:
+    """The weights that a step computes with: the exact ones, or in the end the rounded ones."""
+    begin = run.recipe.round_from
+    if begin is None or run.step < begin:
+        return nullcontext()
+    return rounded_weights(run.model, LANGUAGE)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -192,7 +203,8 @@ def _loss(run: Run, batch: Batch, device: str) -> tuple[torch.Tensor, int]:
 def _validate(run: Run, batches: list[Batch], device: str) -> float:
     """Mean cross-entropy over the learned tokens of the held-out groups."""
     run.model.eval()
-    sums = [_loss(run, batch, device) for batch in batches]
+    with _weights(run):
+        sums = [_loss(run, batch, device) for batch in batches]
     return sum(total.item() for total, _ in sums) / sum(count for _, count in sums)
 
 

@@ -1,4 +1,4 @@
-"""The sentence encoder, in full and in eight bits, and the shortlist made with it."""
+"""The sentence encoder, in full and in few bits, and the shortlist made with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from llava_plus.model.conversation import Conversation
 from llava_plus.model.rendering import ChatRenderer
-from llava_plus.model.sentences import SentenceEncoder, save_small
+from llava_plus.model.sentences import SentenceEncoder, save_small_encoder
 from llava_plus.model.shortlist import Shortlist
 from llava_plus.skills import SkillSpec
 from llava_plus.skills.errors import BadConfiguration
@@ -28,7 +28,7 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(words), num_hidden_layers=1, hidden_size=24, intermediate_size=48,
+        vocab_size=len(words), num_hidden_layers=1, hidden_size=64, intermediate_size=128,
         num_attention_heads=2,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
@@ -42,8 +42,8 @@ def test_a_sentence_has_one_vector_in_any_company(encoder_folder: Path) -> None:
     assert alone.norm().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_eight_bits_point_the_same_way(encoder_folder: Path, tmp_path: Path) -> None:
-    save_small(str(encoder_folder), tmp_path / "small")
+def test_few_bits_point_the_same_way(encoder_folder: Path, tmp_path: Path) -> None:
+    save_small_encoder(str(encoder_folder), tmp_path / "small")
     full = SentenceEncoder(str(encoder_folder)).encode(TEXTS)
     small = SentenceEncoder(str(tmp_path / "small")).encode(TEXTS)
     assert (full * small).sum(-1).min().item() > 0.99

@@ -93,6 +93,22 @@ def test_a_run_can_start_from_a_model(
         torch.testing.assert_close(ours[name], weights, atol=1e-9, rtol=0)
 
 
+def test_weights_that_are_learned_rounded_do_well_rounded(
+    unbroken: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    """The same run with rounding from its middle on: the same until then, and other afterwards."""
+    wide = {**RECIPE["architecture"], "hidden": 64, "heads": 2}
+    recipe = {**RECIPE, "architecture": wide, "steps": 4}
+    logs: dict[int | None, list[Progress]] = {}
+    for begin in (None, 2):
+        rounding = Recipe.model_validate({**recipe, "round_from": begin})
+        train(rounding, tmp_path / str(begin), report=logs.setdefault(begin, []).append)
+    exact, rounded = ([progress.loss for progress in logs[begin]] for begin in (None, 2))
+    assert exact[:2] == rounded[:2]
+    assert exact[2] != rounded[2]
+    assert exact[3] == pytest.approx(rounded[3], rel=0.1)
+
+
 def test_a_run_is_not_continued_as_another(unbroken: tuple[Path, list[Progress]]) -> None:
     other = {**RECIPE, "architecture": {**RECIPE["architecture"], "layers": 1}}
     with pytest.raises(BadConfiguration, match="another model"):

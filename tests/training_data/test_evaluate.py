@@ -123,6 +123,8 @@ FAILED = SkillProblem(kind="SkillFailed", message="the image is too small to wor
         (found("Read 2 lines:\nNO PARKING\nuntil 18:30"), "It says NO PARKING.", False),
         (found("", error=FAILED), "Sorry: the image is too small to work on.", True),
         (found("", error=FAILED), "I blurred it.", False),
+        (found("A dog sleeps near a lamp in a park."), "A dog sleeps near a lamp in a park.", True),
+        (found("A dog sleeps near a lamp in a park."), "I hope that helps.", False),
     ],
 )
 def test_answers_are_held_against_findings(
@@ -166,6 +168,31 @@ def test_the_command_prints_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     result = CliRunner().invoke(command, [str(path), "--json", "--html", str(page)])
     assert json.loads(result.output)["no_skill_left_alone"] == 1
     assert "no skill left alone" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--looks", "3", "--unseen", "6"], "leave out --unseen"),
+        (["--looks", "3", "--html", "x.html"], "leave out --html"),
+        (["--html", "no/such/page.html"], "there is no folder no/such"),
+        (["--unseen", "100"], "only 71 skills can be on offer"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_at_once(words: list[str], told: str) -> None:
+    result = CliRunner().invoke(command, ["--baseline", "word-overlap", *words])
+    assert told in (result.output + str(result.exception))
+
+
+def test_skills_of_a_file_can_be_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "skills.txt"
+    path.write_text(
+        "tides(place: string): Tell when the tide is high at a place.\n"
+        "when is the tide high in Bergen | place=Bergen\n= High at 14:20.\n"
+    )
+    words = [str(path), "--unseen", "3", "--baseline", "word-overlap", "--json"]
+    result = CliRunner().invoke(command, words)
+    assert json.loads(result.output)["right_skill"] == 1
 
 
 def test_the_page_shows_requests_as_text(tmp_path: Path) -> None:

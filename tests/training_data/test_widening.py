@@ -1,0 +1,77 @@
+"""Wider requests: every thing asked for is an argument, every wish a step."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llava_plus.training_data.bank import Bank, Request
+from llava_plus.training_data.slots import Filler, fill_value
+from llava_plus.training_data.widening import one_after_another, several_things
+
+BANK = Bank()
+SEEDS = st.integers(0, 10_000)
+SINGLE = [
+    request
+    for name in ("detect", "segment")
+    for request in BANK.skills[name]
+    if request.arguments.get("labels") in ("[{a}]", "[{as}]")
+]
+
+
+@given(request=st.sampled_from(SINGLE), seed=SEEDS)
+def test_all_that_is_asked_for_stands_in_the_request(request: Request, seed: int) -> None:
+    rng = random.Random(seed)
+    wide = several_things(request, rng)
+    filler = Filler.of(BANK, rng)
+    said = filler.fill(wide.text)
+    labels = fill_value(wide.arguments["labels"], filler)
+    assert isinstance(labels, list)
+    assert all(label in said for label in labels)
+    assert "{" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "starts"),
+    [
+        ("box the {a} for me", "[{a}]", "box the {a}, the {b}"),
+        ("all {as} please", "[{as}]", "all {as}, {bs}"),
+        ("is there a {a}?", "[{a}]", "is there a {a}, a {b}"),
+    ],
+)
+def test_an_article_stands_before_each(text: str, label: str, starts: str) -> None:
+    found = {
+        several_things(Request(text, {"labels": label}), random.Random(i)).text for i in range(40)
+    }
+    assert any(said.startswith(starts) for said in found), found
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("find my {a} near the {b}", {"labels": "[{a}]"}),
+        Request("find my keys", {"labels": "[keys]"}),
+        Request("read it"),
+    ],
+)
+def test_other_requests_stay_as_they_are(request_: Request) -> None:
+    assert several_things(request_, random.Random(0)) == request_
+
+
+@given(
+    seed=SEEDS,
+    names=st.lists(st.sampled_from(["ocr", "detect", "tag", "edit"]), min_size=2, max_size=3),
+)
+def test_every_wish_becomes_a_step_in_its_order(seed: int, names: list[str]) -> None:
+    rng = random.Random(seed)
+    requests = [(name, rng.choice(BANK.skills[name])) for name in names]
+    plan = one_after_another(requests, rng)
+    assert [step.skill for steps in plan.rounds for step in steps] == names
+    places = [plan.text.lower().find(r.text.strip().rstrip(".!?").lower()) for _, r in requests]
+    assert -1 not in places
+    for _, request in requests:
+        for value in request.arguments.values():
+            if value in request.text:
+                assert value in plan.text
