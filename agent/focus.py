@@ -7,20 +7,22 @@ skills that are nearest to the last requests, those that were called stay, and o
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import replace
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from ..model.conversation import AssistantMessage, Conversation, UserMessage
-from ..model.lmm import LMM, Event, Replied, SkillUseDelta, Usage
-from ..skills.calls import SkillResult, SkillSpec, SkillUse
-from ..skills.errors import BadConfiguration
+from ..model.lmm import LMM, Event, Replied, SkillUseDelta, TextDelta, Usage
+from ..skills.calls import SkillProblem, SkillResult, SkillSpec, SkillUse
+from ..skills.errors import BadConfiguration, BadReply
 from ..skills.images import ImageStore
 
 if TYPE_CHECKING:
     from ..model.shortlist import Shortlist
 
-__all__ = ["FIND_SKILLS", "FocusedLMM"]
+__all__ = ["FIND_SKILLS", "FocusedLMM", "open_shortlist"]
 
 FIND_SKILLS = SkillSpec(
     name="find_skills",
@@ -28,7 +30,11 @@ FIND_SKILLS = SkillSpec(
     parameters={
         "type": "object",
         "properties": {
-            "query": {"type": "string", "description": "What the skill should do, in a few words."}
+            "query": {
+                "type": "string",
+                "minLength": 1,
+                "description": "What the skill should do, in a few words.",
+            }
         },
         "required": ["query"],
         "additionalProperties": False,
@@ -39,82 +45,113 @@ _REQUESTS = 3
 _SEARCHES = 2
 """So often an LMM may look for more skills before one reply."""
 _FOUND = 5
+"""So many skills a search brings."""
+
+
+def open_shortlist() -> Shortlist:
+    """The shortlist that ships. Raises `BadConfiguration` where its packages are missing."""
+    try:
+        from ..model.shortlist import Shortlist
+    except ImportError as error:
+        raise BadConfiguration(
+            f"offering only the likely skills needs the packages of llava-plus[local]: {error}"
+        ) from error
+    return Shortlist()
 
 
 class FocusedLMM:
-    """An LMM that sees at most about `offered` skills at once, however many there are.
+    """An LMM that is shown the `offered` likeliest skills, and those that it called or found.
 
     Raises `BadConfiguration` when `offered` is less than 2.
     """
 
-    def __init__(self, lmm: LMM, *, offered: int, shortlist: Shortlist | None = None) -> None:
+    def __init__(self, lmm: LMM, shortlist: Shortlist, *, offered: int) -> None:
         if offered < 2:
             raise BadConfiguration(f"an LMM has to be offered 2 skills or more, not {offered}")
         self.name = lmm.name
         self._lmm = lmm
+        self._shortlist = shortlist
         self._offered = offered
-        self._given = shortlist
 
     async def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
     ) -> AsyncGenerator[Event, None]:
-        """Stream a reply as the LMM gives it, without its searches for skills."""
-        if len(conversation.skills) <= self._offered or not calls_allowed:
-            async for event in self._lmm.reply(conversation, store, calls_allowed=calls_allowed):
-                yield event
-            return
-        names = self._likely(conversation)
-        seen, text, usage = conversation, "", Usage()
-        for search in range(_SEARCHES + 1):
-            view = _offering(seen, conversation.skills, names, more=search < _SEARCHES)
-            async for event in self._lmm.reply(view, store):
-                if isinstance(event, Replied):
-                    message, usage = event.message, _sum(usage, event.usage)
-                elif not (isinstance(event, SkillUseDelta) and _searches([event.use])):
-                    yield event
-            text += message.text
-            others = tuple(use for use in message.skill_uses if not _searches([use]))
-            if others or not _searches(message.skill_uses):
-                break
-            seen = seen.reply(message)
-            for use in message.skill_uses:
-                found = self._find(use, conversation.skills)
-                names |= set(found)
-                told = f"Found {len(found)} skills: {', '.join(found)}."
-                seen = seen.add_result(SkillResult(id=use.id, name=use.name, text=told))
-        yield Replied(AssistantMessage(text=text, skill_uses=others), usage)
+        """Stream a reply as the LMM gives it, without its searches for skills.
+
+        Raises `BadConfiguration` when a skill has the name of the search.
+        """
+        skills = conversation.skills
+        if any(spec.name == FIND_SKILLS.name for spec in skills):
+            raise BadConfiguration(f"a skill is called {FIND_SKILLS.name!r}, as the search is")
+        names = set(await asyncio.to_thread(self._likely, conversation))
+        searches = _SEARCHES if calls_allowed and len(names) < len(skills) else 0
+        usage, said = Usage(), ""
+        while True:
+            view = _offering(conversation, skills, names, more=searches > 0)
+            stream = self._lmm.reply(view, store, calls_allowed=calls_allowed)
+            async with aclosing(stream) as events:
+                async for event in events:
+                    if isinstance(event, Replied):
+                        message, usage = event.message, _sum(usage, event.usage)
+                        break
+                    if not (isinstance(event, SkillUseDelta) and _is_search(event.use)):
+                        yield event
+                else:
+                    raise BadReply(f"{self.name} stopped without an end to its reply")
+            others = tuple(use for use in message.skill_uses if not _is_search(use))
+            if others or not message.skill_uses:
+                whole = {"skill_uses": others, "text": said + message.text}
+                yield Replied(message.model_copy(update=whole), usage)
+                return
+            if not searches:
+                raise BadReply(f"{self.name} looks for skills once more, after {_SEARCHES} times")
+            if message.text:
+                said += f"{message.text}\n\n"
+                yield TextDelta("\n\n")
+            # Some servers count calls anew in every reply.
+            uses = tuple(
+                use.model_copy(update={"id": f"find_{searches}_{number}"})
+                for number, use in enumerate(message.skill_uses)
+            )
+            searches -= 1
+            conversation = conversation.reply(AssistantMessage(skill_uses=uses))
+            for use in uses:
+                result, found = await asyncio.to_thread(self._search, use, skills, names)
+                names |= found
+                conversation = conversation.add_result(result)
 
     async def aclose(self) -> None:
         """Close the LMM behind it."""
         await self._lmm.aclose()
 
-    @property
-    def _shortlist(self) -> Shortlist:
-        from ..model.shortlist import Shortlist
-
-        if self._given is None:
-            self._given = Shortlist()
-        return self._given
-
-    def _likely(self, conversation: Conversation) -> set[str]:
+    def _likely(self, conversation: Conversation) -> list[str]:
         """The names of the skills near to the last requests, and of those called before."""
         requests = [m.text for m in conversation.messages if isinstance(m, UserMessage)]
-        names = {
+        nearest: dict[str, float] = defaultdict(float)
+        for request in requests[-_REQUESTS:]:
+            for name, near in self._shortlist.nearness(request, conversation.skills).items():
+                nearest[name] = max(nearest[name], near)
+        called = [
             use.name
             for message in conversation.messages
             if isinstance(message, AssistantMessage)
             for use in message.skill_uses
-        }
-        for request in requests[-_REQUESTS:]:
-            names |= set(self._nearest(request, conversation.skills, self._offered))
-        return names
+        ]
+        return [*called, *sorted(nearest, key=lambda name: -nearest[name])[: self._offered]]
 
-    def _find(self, use: SkillUse, skills: Sequence[SkillSpec]) -> list[str]:
-        return self._nearest(str(use.arguments.get("query", "")), skills, _FOUND)
-
-    def _nearest(self, text: str, skills: Sequence[SkillSpec], count: int) -> list[str]:
-        near = self._shortlist.nearness(text, skills)
-        return sorted(near, key=lambda name: -near[name])[:count]
+    def _search(
+        self, use: SkillUse, skills: Sequence[SkillSpec], listed: set[str]
+    ) -> tuple[SkillResult, set[str]]:
+        """What a search brings: a result that tells of it, and the names."""
+        query = use.arguments.get("query")
+        if not isinstance(query, str) or not query.strip():
+            told = f"find_skills: query is {query!r}; say in words what the skill should do"
+            problem = SkillProblem(kind="BadSkillUse", message=told)
+            return SkillResult(id=use.id, name=use.name, error=problem), set()
+        near = self._shortlist.nearness(query, [s for s in skills if s.name not in listed])
+        found = sorted(near, key=lambda name: -near[name])[:_FOUND]
+        text = f"Found {len(found)} more: {', '.join(found)}."
+        return SkillResult(id=use.id, name=use.name, text=text), set(found)
 
 
 def _offering(
@@ -125,13 +162,12 @@ def _offering(
     return seen.model_copy(update={"skills": (*chosen, *([FIND_SKILLS] if more else []))})
 
 
-def _searches(uses: Iterable[SkillUse]) -> bool:
-    return any(use.name == FIND_SKILLS.name for use in uses)
+def _is_search(use: SkillUse) -> bool:
+    return use.name == FIND_SKILLS.name
 
 
 def _sum(one: Usage, other: Usage) -> Usage:
-    return replace(
-        other,
+    return Usage(
         prompt_tokens=one.prompt_tokens + other.prompt_tokens,
         cached_tokens=one.cached_tokens + other.cached_tokens,
         completion_tokens=one.completion_tokens + other.completion_tokens,

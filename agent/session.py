@@ -40,7 +40,7 @@ class SessionOptions:
     turn_seconds: float = 120.0
     plan: bool = False
     offer: int | None = None
-    """At most about so many skills are shown to the LMM at once; it can look for the others."""
+    """So many of the likeliest skills are shown to the LMM; it can look for the others."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
     async with AsyncExitStack() as stack:
         async with together() as group:
             # In a thread, so that only the longer of the two is waited for.
-            loading = group.create_task(asyncio.to_thread(open_lmm, options.lmm, device))
+            loading = group.create_task(asyncio.to_thread(_open_focused, options, device))
             starting = group.create_task(_open_dispatcher(options, device, stack))
-        lmm, dispatcher = _focused(loading.result(), options.offer), starting.result()
+        lmm, dispatcher = loading.result(), starting.result()
         stack.push_async_callback(lmm.aclose)
         specs = _restricted(await dispatcher.specs(), options.skills)
         agent = Agent(
@@ -90,12 +90,13 @@ def open_lmm(name: str, device: str) -> LMM:
     return LocalLMM.load(embedded_folder() if name == "embedded" else name, device=device)
 
 
-def _focused(lmm: LMM, offer: int | None) -> LMM:
-    if offer is None:
-        return lmm
-    from .focus import FocusedLMM
+def _open_focused(options: SessionOptions, device: str) -> LMM:
+    if options.offer is None:
+        return open_lmm(options.lmm, device)
+    from .focus import FocusedLMM, open_shortlist
 
-    return FocusedLMM(lmm, offered=offer)
+    shortlist = open_shortlist()
+    return FocusedLMM(open_lmm(options.lmm, device), shortlist, offered=options.offer)
 
 
 def load_skills(names: Sequence[str] | None) -> list[Skill]:

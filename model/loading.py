@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..skills.backends.pretrained import numbers_called
 from ..skills.errors import BadConfiguration
 from .small_weights import FILE, load_small
 
@@ -29,8 +30,8 @@ def load_model(
 
     logging.disable_progress_bar()
     kind: Any = dtype or ("float32" if device == "cpu" else "auto")
-    if kind != "auto" and not isinstance(getattr(torch, kind, None), torch.dtype):
-        raise BadConfiguration(f"{kind!r} is not a dtype of torch; try float32 or bfloat16")
+    if kind != "auto":
+        numbers_called(kind)
     if name.startswith(("/", "./", "../", "~")) and not Path(name).is_dir():
         raise BadConfiguration(f"there is no folder {name!r} to load a model from")
     try:
@@ -55,7 +56,10 @@ def _load_small(folder: Path, dtype: str) -> PreTrainedModel:
     )
     load_small(model, folder)
     model.generation_config = GenerationConfig.from_pretrained(folder)
-    return model if dtype == "auto" else model.to(getattr(torch, dtype))
+    model.eval()
+    if dtype != "auto":
+        model.to(numbers_called(dtype))  # type: ignore[arg-type]
+    return model
 
 
 def load_processor(name: str) -> ProcessorMixin:

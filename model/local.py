@@ -180,7 +180,7 @@ class LocalLMM:
         count = 0
         written: list[int] = []
         while not stopped.is_set():
-            if advice and matcher is not None and written:
+            if advice and matcher is not None and written[:1] == [self._call_id]:
                 logits = self._with_advice(logits, matcher, advice, written)
             token = self._choose(logits, matcher, advice, first=count == 0)
             if token in self._end_ids:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -62,7 +62,7 @@ class Architecture(BaseModel):
     hidden: int = 320
     layers: int = 6
     heads: int = 5
-    key_value_heads: int | None = None
+    key_value_heads: int | None = Field(default=None, gt=0)
     """Fewer than `heads` where several share keys and values (Ainslie et al. 2023)."""
     feed_forward: int = 896
     rope_theta: float = 10_000.0
@@ -74,6 +74,16 @@ class Architecture(BaseModel):
     vision_hidden: int = 128
     vision_layers: int = 3
     vision_heads: int = 4
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Architecture:
+        shared = self.key_value_heads or self.heads
+        if self.hidden % self.heads or self.heads % shared:
+            raise ValueError(
+                f"{self.hidden} wide with {self.heads} heads and {shared} of keys and values: "
+                "each number has to be a multiple of the next"
+            )
+        return self
 
 
 def train_tokenizer(texts: Iterable[str], architecture: Architecture) -> PreTrainedTokenizerFast:

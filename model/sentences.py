@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..skills.errors import BadConfiguration
+from .carried import files_carried_by
 from .small_weights import FILE, load_small, save_small
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ def _load(folder: str) -> PreTrainedModel:
 
 def _folder(encoder: str) -> str:
     """The folder of an encoder that an installed package carries, or the name as it is."""
-    package = find_spec(encoder.replace("-", "_")) if "/" not in encoder else None
-    for place in package.submodule_search_locations or [] if package else []:
-        for config in sorted(Path(place).rglob("config.json")):
-            if any(config.parent.glob("*.safetensors")) or any(config.parent.glob("*.bin")):
-                return str(config.parent)
+    for config in files_carried_by(encoder, "config.json"):
+        if any(config.parent.glob("*.safetensors")) or any(config.parent.glob("*.bin")):
+            return str(config.parent)
     return encoder

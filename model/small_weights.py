@@ -91,11 +91,15 @@ def save_small(model: PreTrainedModel, folder: Path, coarse: re.Pattern[str]) ->
 def load_small(model: PreTrainedModel, folder: Path) -> None:
     """Put the weights that `save_small` wrote into a model of the same configuration.
 
-    Raises `BadConfiguration` when some are missing or do not belong.
+    Raises `BadConfiguration` when the file is broken, or weights are missing or do not belong.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    stored = load_file(folder / FILE)
+    try:
+        stored = load_file(folder / FILE)
+    except SafetensorError as error:
+        raise BadConfiguration(f"{folder / FILE} cannot be read: {error}") from error
     weights = {
         key: _restored(value, stored.get(key + _SCALE))
         for key, value in stored.items()
@@ -135,9 +139,9 @@ def rounded_weights(model: torch.nn.Module, coarse: re.Pattern[str]) -> Iterator
         for key, parameter in model.named_parameters()
         if _is_coarse(key, parameter, coarse)
     }
-    for parameter, weights in exact.items():
-        parameter.data = _from_four_bits(*four_bits(weights))
     try:
+        for parameter, weights in exact.items():
+            parameter.data = _from_four_bits(*four_bits(weights))
         yield
     finally:
         for parameter, weights in exact.items():

@@ -56,6 +56,13 @@ class Corners(NamedTuple):
         """Share of the image that the box covers, 0 to 1."""
         return (self.x1 - self.x0) * (self.y1 - self.y0)
 
+    def overlap(self, other: Corners) -> float:
+        """Intersection over union of the two boxes, 0 to 1."""
+        wide = min(self.x1, other.x1) - max(self.x0, other.x0)
+        tall = min(self.y1, other.y1) - max(self.y0, other.y0)
+        shared = max(0.0, wide) * max(0.0, tall)
+        return shared / (self.area + other.area - shared) if shared else 0.0
+
 
 def _not_empty(box: Corners) -> Corners:
     if not (box.x0 < box.x1 and box.y0 < box.y1):

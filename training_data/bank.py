@@ -159,6 +159,11 @@ class Bank:
         return [skill for path in paths for skill in read_invented(path)]
 
     @cached_property
+    def findings(self) -> list[str]:
+        """What invented skills find."""
+        return [skill.result for skill in self.invented]
+
+    @cached_property
     def other_names(self) -> dict[str, tuple[list[str], list[str]]]:
         """Other names and other descriptions of the catalogue skills."""
         found: dict[str, tuple[list[str], list[str]]] = {}

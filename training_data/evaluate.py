@@ -24,7 +24,7 @@ from ..skills.images import ImageStore
 from ..skills.skill import describe_validation
 from ..skills.wording import segments_text, singular
 from .catalogue import catalogue
-from .outcomes import MASK
+from .outcomes import MASK, TELLING
 from .turns import is_faithful, play_turn
 
 __all__ = [
@@ -121,11 +121,19 @@ class Verdict:
 
     @property
     def faithful(self) -> bool | None:
-        """Whether the answer says what the last calls found; None where nothing was found."""
+        """Whether the answer says what was found; None where nothing was.
+
+        That is what the last calls brought, and what was read or described on the way.
+        """
         if self.turn.answer is None or not self.called:
             return None
-        last = max(i for i, m in enumerate(self.turn.messages[:-1]) if m.role == "assistant")
-        found = [m for m in self.turn.messages[last:] if isinstance(m, SkillMessage)]
+        last = max(i for i, m in enumerate(self._said[:-1]) if m.role == "assistant")
+        found = [
+            message
+            for place, message in enumerate(self._said)
+            if isinstance(message, SkillMessage)
+            and (place > last or message.result.name in TELLING)
+        ]
         return is_faithful(found, self.turn.answer)
 
     @property

@@ -15,10 +15,13 @@ from ..skills.images import ImageRef
 from ..skills.wording import adjusted_text, detections_text, ocr_text, segments_text
 from .lettering import draw_line, draw_name
 
-__all__ = ["answer_to", "fail", "invent_result", "tell_differently"]
+__all__ = ["TELLING", "answer_to", "fail", "invent_result", "tell_differently"]
 
 MASK = Mask(size=(4, 4), counts="0`0")
 """Stands for any mask: the LMM sees handles, never pixels of a mask."""
+
+TELLING = frozenset(("ocr", "caption", "tag", "describe_regions"))
+"""Skills whose finding is asked for itself, also when further steps follow."""
 
 LONGEST_READING = 12
 """So many lines of text are told; of a longer text, its first lines."""

@@ -6,6 +6,7 @@ The trajectories of one group share their catalogue, so that training computes i
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from ..skills.calls import SkillResult, SkillSpec, SkillUse
 from ..skills.images import ImageRef
 from .bank import Bank, InventedSkill, Plan, Request, Step
 from .offers import Offer, draw_offer
-from .outcomes import answer_to, fail, invent_result, tell_differently
+from .outcomes import TELLING, answer_to, fail, invent_result, tell_differently
 from .scenes import Scene
 from .slots import Filler, fill_value, roughen
 from .widening import one_after_another, several_things
@@ -100,11 +101,6 @@ class Composer:
             for text in requests
             if text.endswith(".") and text.startswith(openings) and "{" not in text
         ]
-
-    @cached_property
-    def findings(self) -> list[str]:
-        """What invented skills find."""
-        return [skill.result for skill in self.bank.invented]
 
     def image(self, rng: random.Random) -> ImageRef:
         """Any image of the pool."""
@@ -231,12 +227,16 @@ class _Thread:
         by_words = first.skill == "generate" or "query" in first.arguments
         with_image = not by_words or self.rng.random() < 0.3
         self._ask(Request(plan.text, _all_arguments(plan)), image=with_image)
-        for index, steps in enumerate(plan.rounds):
-            results = self._call([(step.skill, step.arguments) for step in steps])
-            last = index == len(plan.rounds) - 1
-            if last or not _goes_on(results, plan.rounds[index + 1], self.conversation):
-                self._say(answer_to(results))
-                return
+        told: list[SkillMessage] = []
+        for number, steps in enumerate(plan.rounds, start=1):
+            later = [step for steps in plan.rounds[number:] for step in steps]
+            made = self._call([(step.skill, step.arguments) for step in steps])
+            results = list(zip(steps, made, strict=True))
+            if later and not _goes_on(results, later, self.conversation):
+                told += made
+                break
+            told += [result for step, result in results if not _only_serves(step, result, later)]
+        self._say(answer_to(told))
 
     def _none(self) -> None:
         text, answer = self.rng.choice(self.bank.none)
@@ -378,7 +378,7 @@ class _Thread:
         return value
 
     def _latest_image(self) -> str:
-        """The newest image, and of several that one call brought, the first."""
+        """The newest image; of several that the last call brought, the first."""
         last = self.conversation.messages[-1]
         if isinstance(last, SkillMessage) and last.images:
             return next(iter(last.images))
@@ -388,9 +388,7 @@ class _Thread:
         if self.rng.random() < 0.07:
             return fail(use, self.rng)
         if name in self.offer.invented:
-            told = self.filler.fill(
-                tell_differently(self.composer.findings, self.rng, self.bank.nouns)
-            )
+            told = self.filler.fill(tell_differently(self.bank.findings, self.rng, self.bank.nouns))
             return SkillResult(id=use.id, name=use.name, text=told)
         image = self.composer.image(self.rng)
         return invent_result(name, use, self.rng, self.bank.nouns, image)
@@ -412,13 +410,29 @@ def _all_arguments(plan: Plan) -> dict[str, str]:
     }
 
 
-def _goes_on(
-    results: Sequence[SkillMessage], following: Sequence[Step], conversation: Conversation
-) -> bool:
-    """Whether the next round of a plan has what it needs from the results before it."""
-    if any(m.result.error or m.result.text.startswith("Found no similar") for m in results):
+_MADE_BY = {"$boxes": "detect", "$mask": "segment"}
+
+
+def _only_serves(step: Step, result: SkillMessage, later: Sequence[Step]) -> bool:
+    """Whether a result is only for a later step, so that the answer does not tell it."""
+    if result.result.error or not later:
         return False
-    wanted = {value for step in following for value in step.arguments.values()}
+    if step.skill in _MADE_BY.values():
+        wanted = {value for following in later for value in following.arguments.values()}
+        return any(_MADE_BY.get(value) == step.skill for value in wanted)
+    return step.skill not in TELLING
+
+
+def _goes_on(
+    results: Sequence[tuple[Step, SkillMessage]], later: Sequence[Step], conversation: Conversation
+) -> bool:
+    """Whether the next step of a plan has what it needs from the results before it."""
+    wanted = set(later[0].arguments.values())
+    for step, message in results:
+        lost = message.result.error or message.result.text.startswith("Found no similar")
+        by_itself = step.skill in TELLING or step.skill in _MADE_BY.values()
+        if lost and not by_itself:
+            return False
     if "$boxes" in wanted and not _boxes(conversation):
         return False
     return not ("$mask" in wanted and not conversation.masks)
@@ -426,9 +440,6 @@ def _goes_on(
 
 def _boxes(conversation: Conversation) -> list[list[float]]:
     """The boxes that the latest result lists."""
-    import json
-    import re
-
     last = conversation.messages[-1]
     if not isinstance(last, SkillMessage):
         last = next(m for m in reversed(conversation.messages) if isinstance(m, SkillMessage))

@@ -22,6 +22,8 @@ __all__ = ["MOST_CALLS", "is_faithful", "one_reply", "play_turn"]
 MOST_CALLS = 6
 """A turn that has called so often without an answer is given up."""
 
+_TRIES = 50
+_EMPTY = re.compile(r"Found no |Found 0 |Read no |.*\bno text\b")
 _IMAGE = ImageRef(sha256="0" * 64, media_type="image/png", width=640, height=480)
 
 
@@ -57,23 +59,16 @@ async def one_reply(lmm: LMM, conversation: Conversation, store: ImageStore) -> 
 
 
 @cache
-def _findings() -> list[str]:
-    return [skill.result for skill in Bank().invented]
-
-
-@cache
-def _nouns() -> list[tuple[str, str]]:
-    return Bank().nouns
+def _bank() -> Bank:
+    return Bank()
 
 
 def _finding(use: SkillUse, rng: random.Random) -> SkillResult:
     if use.name not in catalogue():
-        told = tell_differently(_findings(), rng, _nouns())
-        return SkillResult(id=use.id, name=use.name, text=Filler(rng, _nouns()).fill(told))
-    while True:
-        result = invent_result(use.name, use, rng, _nouns(), _IMAGE)
-        if not re.search(r"\bno\b", result.text.split("\n")[0], re.IGNORECASE):
-            return result
+        told = tell_differently(_bank().findings, rng, _bank().nouns)
+        return SkillResult(id=use.id, name=use.name, text=Filler.of(_bank(), rng).fill(told))
+    results = (invent_result(use.name, use, rng, _bank().nouns, _IMAGE) for _ in range(_TRIES))
+    return next((result for result in results if not _EMPTY.match(result.text)), fail(use, rng))
 
 
 def is_faithful(found: Sequence[SkillMessage], answer: str) -> bool:
@@ -97,12 +92,14 @@ def _gives(message: SkillMessage, answer: str) -> bool:
     handles = list(message.images)
     if not (numbers or handles or _mostly_in(first, said)):
         return False
-    return all(re.search(rf"\b{re.escape(part)}\b", answer) for part in [*numbers, *handles])
+    parts = [rf"(?<!\d){re.escape(number)}(?!\d)" for number in numbers]
+    parts += [rf"\b{handle}\b" for handle in handles]
+    return all(re.search(part, answer) for part in parts)
 
 
 def _mostly_in(text: str, said: str) -> bool:
-    words = _plain(text).split()
-    return sum(word in said for word in words) >= 0.6 * len(words)
+    words = set(re.findall(r"\w+", _plain(text)))
+    return len(words & set(re.findall(r"\w+", said))) >= 0.6 * len(words)
 
 
 def _plain(text: str) -> str:

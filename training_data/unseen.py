@@ -26,7 +26,9 @@ def unseen_cases(offered: int, path: Path = UNSEEN, seed: int = 0) -> list[Case]
     """
     skills = read_invented(path)
     if offered > (most := len(skills) + len(_known(offered))):
-        raise BadInput(f"only {most} skills can be on offer: {path.name} has {len(skills)}")
+        raise BadInput(
+            f"{offered} skills cannot be on offer: with those of {path.name} there are {most}"
+        )
     rng = random.Random(seed)
     bank = Bank()
     cases = []

@@ -44,22 +44,23 @@ def several_things(request: Request, rng: random.Random) -> Request:
 
 def one_after_another(requests: Sequence[tuple[str, Request]], rng: random.Random) -> Plan:
     """One wish behind the other in one message, each with the skill that it needs."""
-    texts = [request.text.strip() for _, request in requests]
-    steps = [(Step(skill, dict(request.arguments)),) for skill, request in requests]
-    if len(texts) == 2 and rng.random() < 0.2:
+    steps = tuple((Step(skill, dict(request.arguments)),) for skill, request in requests)
+    wishes = [request for _, request in requests]
+    if len(wishes) == 2 and rng.random() < 0.2:
         lead, joint = rng.choice(_NUMBERED)
-        text = lead + _inner(requests[0][1]) + joint + _inner(requests[1][1])
-        return Plan(text, tuple(steps))
-    text = texts[0]
-    for _, following in requests[1:]:
+        first, second = map(_inner, wishes)
+        return Plan(f"{lead}{first.rstrip('.!?')}{joint}{second}", steps)
+    text = wishes[0].text.strip()
+    for wish in wishes[1:]:
         joints = _AFTER_QUESTION if text.endswith("?") else _JOINTS
-        text = text.rstrip(".!") + rng.choice(joints) + _inner(following)
-    return Plan(text, tuple(steps))
+        text = text.rstrip(".!") + rng.choice(joints) + _inner(wish)
+    return Plan(text, steps)
 
 
 def _inner(request: Request) -> str:
     """A request as it stands within another; words that are copied keep their capitals."""
     text = request.text.strip()
-    copied = any(value.startswith(text[:3]) for value in request.arguments.values())
-    plain = text[:1].isupper() and text[1:2].islower() and not text.startswith("I'")
-    return text[:1].lower() + text[1:] if plain and not copied else text
+    values = (value.lstrip("[") for value in request.arguments.values())
+    copied = any(value and text.startswith(value.split(",")[0].rstrip("]")) for value in values)
+    plain = text[:1].isupper() and text[1:2].islower() and not copied
+    return text[:1].lower() + text[1:] if plain else text

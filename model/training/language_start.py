@@ -11,13 +11,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...skills.errors import BadConfiguration
+from ..carried import files_carried_by
 from ..scratch import END, Architecture, as_tokenizer, special_tokens
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageStart", "load_language_start"]
 
-_COMMON = 6000
-"""So many of the base's first merges are kept in any case: they are the commonest English."""
-
 
 @dataclass(frozen=True)
 class LanguageStart:
@@ -39,11 +35,16 @@ class LanguageStart:
 
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
+    common: int = 6000
+    """So many of its first merges are kept in any case: they are the commonest English."""
 
     def shortened_tokenizer(
         self, texts: Iterable[str], architecture: Architecture
     ) -> PreTrainedTokenizerFast:
-        """The base's tokenizer with the words that `texts` need most, and our special tokens."""
+        """The base's tokenizer with the words that `texts` need most, and our special tokens.
+
+        Raises `BadConfiguration` when the vocabulary has no room for the commonest words.
+        """
         from tokenizers import Tokenizer
 
         state: dict[str, Any] = json.loads(self.tokenizer.backend_tokenizer.to_str())
@@ -70,7 +71,12 @@ class LanguageStart:
             made_of.setdefault("".join(pair), pair)
         control = {token.content for token in self.tokenizer.added_tokens_decoder.values()}
         kept = {word for word in vocabulary if word not in made_of and word not in control}
-        kept.update("".join(pair) for pair in merges[:_COMMON])
+        kept.update("".join(pair) for pair in merges[: self.common])
+        if len(kept) > size:
+            raise BadConfiguration(
+                f"a vocabulary of {size} words is too small: the bytes and the "
+                f"{self.common} commonest words of the language model are {len(kept)}"
+            )
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(self.tokenizer.tokenize(text))
@@ -147,13 +153,16 @@ def load_language_start(name: str) -> LanguageStart:
         )
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ImportError, ValueError) as error:
-        raise BadConfiguration(f"the language model {name!r} cannot be loaded: {error}") from error
+        raise BadConfiguration(
+            f"the language model {name!r} cannot be loaded (`make embedded` installs the one of "
+            f"the recipe `embedded`): {error}"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise BadConfiguration(f"the tokenizer of the language model {name!r} has no end token")
     return LanguageStart(model, tokenizer)
 
 
 def _place(name: str) -> tuple[str, dict[str, Any]]:
-    package = find_spec(name.replace("-", "_")) if "/" not in name else None
-    for place in package.submodule_search_locations or [] if package else []:
-        for file in sorted(Path(place).rglob("*.gguf")):
-            return str(file.parent), {"gguf_file": file.name}
+    for file in files_carried_by(name, "*.gguf"):
+        return str(file.parent), {"gguf_file": file.name}
     return name, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ...skills.errors import BadConfiguration
 from ...skills.skill import describe_validation
@@ -49,7 +49,7 @@ class Recipe(BaseModel):
     decay_fraction: float = Field(default=0.4, ge=0, le=1)
     """The share of the steps, at the end, over which the learning rate falls to zero."""
     weight_decay: float = Field(default=0.05, ge=0)
-    round_from: int | None = None
+    round_from: int | None = Field(default=None, ge=0)
     """From this step on the model learns with the weights that four bits would leave it."""
     gradient_norm: float = Field(default=1.0, gt=0)
     seed: int = 0
@@ -57,6 +57,14 @@ class Recipe(BaseModel):
     save_every: PositiveInt = 200
     validate_every: PositiveInt = 200
     validation_groups: PositiveInt = 24
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Recipe:
+        if self.start_from and self.language_model:
+            raise ValueError("start_from and language_model: a run starts from one of them")
+        if self.language_layers and not self.language_model:
+            raise ValueError("language_layers: there is no language_model to take them from")
+        return self
 
 
 def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:

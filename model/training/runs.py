@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 
 from ...skills.errors import BadConfiguration
+from ...skills.skill import describe_validation
+from ..loading import load_model
 from ..scratch import build_model, build_processor, train_tokenizer
 from .examples import DataSource, load_source
 from .language_start import load_language_start
@@ -61,21 +64,35 @@ def open_run(recipe: Recipe, folder: Path, device: str) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     noted = folder / "recipe.json"
     if noted.exists():
-        before = Recipe.model_validate_json(noted.read_text(encoding="utf-8"))
-        if before.architecture != recipe.architecture or before.data != recipe.data:
-            raise BadConfiguration(f"{folder} holds a run of another model or other data")
+        _check_same(recipe, noted)
         processor = AutoProcessor.from_pretrained(folder / "model")
     else:
         processor = _new_processor(recipe, source)
+    model = _new_model(recipe, processor, begun=(folder / "checkpoint.pt").exists())
+    if not noted.exists():
         processor.save_pretrained(folder / "model")
         noted.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
-    model = _new_model(recipe, processor, begun=(folder / "checkpoint.pt").exists())
     model.model.language_model.set_attn_implementation("shared_prefix")
     model.to(torch.device(device))  # type: ignore[arg-type]
     run = Run(recipe, folder, source, processor, model, _optimizer(model, recipe))
     if run.checkpoint.exists():
         _restore(run, device)
     return run
+
+
+def _check_same(recipe: Recipe, noted: Path) -> None:
+    """Raise `BadConfiguration` when a run was begun by a recipe that makes another model."""
+    try:
+        before = Recipe.model_validate_json(noted.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise BadConfiguration(
+            f"{noted} is of another version ({describe_validation(error)}); choose another folder"
+        ) from error
+    for name in ("architecture", "data", "start_from", "language_model", "language_layers"):
+        if getattr(before, name) != getattr(recipe, name):
+            raise BadConfiguration(
+                f"{noted.parent} holds a run of another model or other data: its {name} differs"
+            )
 
 
 def _new_processor(recipe: Recipe, source: DataSource) -> LlavaProcessor:
@@ -99,9 +116,7 @@ def _new_model(
     if begun:
         return model
     if recipe.start_from:
-        from transformers import LlavaForConditionalGeneration
-
-        earlier = LlavaForConditionalGeneration.from_pretrained(recipe.start_from)
+        earlier, _ = load_model(recipe.start_from, device="cpu", dtype="float32")
         model.load_state_dict(earlier.state_dict())
     elif recipe.language_model:
         start = load_language_start(recipe.language_model)
@@ -149,8 +164,12 @@ def _restore(run: Run, device: str) -> None:
 
 
 def finish_run(run: Run) -> None:
-    """Save the model for use: bfloat16 weights in safetensors, beside its processor."""
+    """Save the model for use, beside its processor: weights in bfloat16 and safetensors.
+
+    What was trained to be rounded is kept exactly, in float32.
+    """
     folder = run.folder / "model"
-    run.model.to(torch.bfloat16)  # type: ignore[arg-type]
+    if run.recipe.round_from is None:
+        run.model.to(torch.bfloat16)  # type: ignore[arg-type]
     run.model.save_pretrained(folder)
     run.processor.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The training loop: a small LLaVA from scratch, on groups of trajectories, with the masked loss.
+"""The training loop: a small LLaVA on groups of trajectories, with the masked loss.
 
 Everything a step depends on is a function of the recipe and the step's number, and a checkpoint
 holds weights, optimiser state and step. So a run can be stopped at any time and goes on as if

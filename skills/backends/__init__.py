@@ -20,8 +20,15 @@ __all__ = ["BACKENDS", "Detection", "Detector", "Findings", "Outliner", "TextLin
 
 BACKENDS: dict[str, dict[str, str]] = {
     "ocr": {"rapidocr": "llava_plus.skills.backends.rapidocr:RapidOCRReader"},
-    "detect": {"opencv": "llava_plus.skills.backends.opencv:OpenCVDetector"},
-    "segment": {"grabcut": "llava_plus.skills.backends.grabcut:GrabCutOutliner"},
+    "detect": {
+        "opencv": "llava_plus.skills.backends.opencv:OpenCVDetector",
+        "grounding-dino": "llava_plus.skills.backends.open_vocabulary:GroundingDinoDetector",
+        "owlv2": "llava_plus.skills.backends.open_vocabulary:Owlv2Detector",
+    },
+    "segment": {
+        "grabcut": "llava_plus.skills.backends.grabcut:GrabCutOutliner",
+        "sam": "llava_plus.skills.backends.sam:SamOutliner",
+    },
 }
 """Where each skill's backends are, by name; the first one serves unless settings say otherwise."""
 

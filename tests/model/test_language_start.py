@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,8 @@ def start(folder: Path) -> LanguageStart:
 
 @pytest.fixture(scope="module")
 def tokenizer(start: LanguageStart) -> PreTrainedTokenizerFast:
-    return start.shortened_tokenizer(["Find the dog"] * 9, SIZES)
+    few = dataclasses.replace(start, common=5)
+    return few.shortened_tokenizer(["Find the dog"] * 9, SIZES)
 
 
 @given(st.text(max_size=40))
@@ -67,7 +69,13 @@ def test_the_words_of_the_texts_are_kept_and_digits_stand_alone(
     assert len(tokenizer) <= SIZES.vocabulary
     assert tokenizer.tokenize("Find the dog") == ["Find", "Ġthe", "Ġdog"]
     assert tokenizer.tokenize("125") == ["1", "2", "5"]
+    assert len(tokenizer.tokenize("green")) > 1
     assert tokenizer.convert_tokens_to_ids(special_tokens()) == list(range(len(special_tokens())))
+
+
+def test_a_vocabulary_that_is_too_small_is_refused(start: LanguageStart) -> None:
+    with pytest.raises(BadConfiguration, match="a vocabulary of 92 words is too small"):
+        start.shortened_tokenizer([], SIZES.model_copy(update={"vocabulary": 100}))
 
 
 def test_words_and_chosen_layers_are_copied(
@@ -106,5 +114,6 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_a_language_model_that_is_not_there_is_named() -> None:
-    with pytest.raises(BadConfiguration, match="no_such/model"):
-        load_language_start("no_such/model")
+    for name in ("no_such/model", "SmolLM2_1.7B"):
+        with pytest.raises(BadConfiguration, match=name):
+            load_language_start(name)

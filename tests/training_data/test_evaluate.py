@@ -176,7 +176,8 @@ def test_the_command_prints_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--looks", "3", "--unseen", "6"], "leave out --unseen"),
         (["--looks", "3", "--html", "x.html"], "leave out --html"),
         (["--html", "no/such/page.html"], "there is no folder no/such"),
-        (["--unseen", "100"], "only 71 skills can be on offer"),
+        (["--unseen", "100"], "100 skills cannot be on offer"),
+        (["--lmm", "some/folder"], "leave out --lmm"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_at_once(words: list[str], told: str) -> None:

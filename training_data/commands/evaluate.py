@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +64,9 @@ def command(
     """
     from ..evaluate import describe
 
+    chosen_lmm = click.get_current_context().get_parameter_source("lmm")
+    if baseline and chosen_lmm is not ParameterSource.DEFAULT:
+        raise click.UsageError("--baseline takes the place of a model: leave out --lmm")
     if looks:
         _only("--looks", cases=cases, unseen=unseen, html=html, limit=limit)
         _look(_open(lmm, baseline), looks, as_json=as_json)

@@ -20,6 +20,8 @@ def command(model: Path, folder: Path) -> None:
     from ...model.loading import load_model
     from ...model.small_weights import FILE, LANGUAGE, save_small
 
+    if folder.resolve() == model.resolve():
+        raise click.UsageError("FOLDER must be another one than MODEL, which is kept as it is")
     loaded, processor = load_model(str(model), device="cpu", dtype="float32")
     save_small(loaded, folder, LANGUAGE)
     processor.save_pretrained(folder)
