@@ -544,9 +544,12 @@ def test_interrupting_stops_the_workers(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": install_toys(tmp_path / "toys")}
     with scripted_server(use("slow", seconds=30)) as (lmm, _):
         command = [*PROGRAM, "ask", "Go on.", "--lmm", lmm, "--skills", "slow"]
+        # Whoever starts tests in the background may have them ignore interrupts.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         ) as asking:
+            signal.signal(signal.SIGINT, before)
             assert asking.stdout
             assert asking.stdout.readline().startswith("→ slow")
             began = time.monotonic()

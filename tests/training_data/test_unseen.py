@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from llava_plus.skills.calls import SkillSpec
@@ -29,13 +30,14 @@ def test_cases_depend_on_the_seed_alone() -> None:
     assert unseen_cases(6, seed=3) != unseen_cases(6, seed=4)
 
 
-def test_held_out_skills_are_not_in_the_bank() -> None:
+@pytest.mark.parametrize("path", [UNSEEN, UNSEEN.with_name("test-skills.txt")])
+def test_held_out_skills_are_not_in_the_bank(path: Path) -> None:
     """Neither a name, nor a request of five words that shares nine tenths of them."""
 
     def words(text: str) -> frozenset[str]:
         return frozenset(re.findall(r"\w+", text.lower()))
 
-    trained, held_out = Bank().invented, read_invented(UNSEEN)
+    trained, held_out = Bank().invented, read_invented(path)
     assert not {skill.spec.name for skill in held_out} & {skill.spec.name for skill in trained}
     known = [words(request.text) for skill in trained for request in skill.requests]
     for skill in held_out:
