@@ -107,8 +107,10 @@ class GroundingDinoDetector(_OpenVocabulary):
         import torch
 
         caption = _caption(labels)
-        inputs = self._processor(images=image, text=caption, return_tensors="pt", truncation=True)
-        inputs = inputs.to(self._model.device)
+        room = self._model.config.max_text_len
+        inputs = self._processor(
+            images=image, text=caption, return_tensors="pt", truncation=True, max_length=room
+        ).to(self._model.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
         outputs = self._model(**inputs)
         words = outputs.logits[0].float().sigmoid()
