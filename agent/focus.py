@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from ..model.conversation import AssistantMessage, Conversation, UserMessage
@@ -137,7 +138,7 @@ class FocusedLMM:
             if isinstance(message, AssistantMessage)
             for use in message.skill_uses
         ]
-        return [*called, *sorted(nearest, key=lambda name: -nearest[name])[: self._offered]]
+        return [*called, *nlargest(self._offered, nearest, key=nearest.__getitem__)]
 
     def _search(
         self, use: SkillUse, skills: Sequence[SkillSpec], listed: set[str]
@@ -149,7 +150,7 @@ class FocusedLMM:
             problem = SkillProblem(kind="BadSkillUse", message=told)
             return SkillResult(id=use.id, name=use.name, error=problem), set()
         near = self._shortlist.nearness(query, [s for s in skills if s.name not in listed])
-        found = sorted(near, key=lambda name: -near[name])[:_FOUND]
+        found = nlargest(_FOUND, near, key=near.__getitem__)
         text = f"Found {len(found)} more: {', '.join(found)}."
         return SkillResult(id=use.id, name=use.name, text=text), set(found)
 

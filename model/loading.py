@@ -10,7 +10,7 @@ import torch
 
 from ..skills.backends.pretrained import numbers_called
 from ..skills.errors import BadConfiguration
-from .small_weights import FILE, load_small
+from .small_weights import FILE, open_small
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -29,37 +29,24 @@ def load_model(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    kind: Any = dtype or ("float32" if device == "cpu" else "auto")
-    if kind != "auto":
-        numbers_called(kind)
+    kind = dtype or ("float32" if device == "cpu" else "auto")
+    numbers: Any = kind if kind == "auto" else numbers_called(kind)
     if name.startswith(("/", "./", "../", "~")) and not Path(name).is_dir():
         raise BadConfiguration(f"there is no folder {name!r} to load a model from")
     try:
         processor = load_processor(name)
         if (Path(name) / FILE).is_file():
-            model = _load_small(Path(name), kind)
+            model = open_small(AutoModelForImageTextToText, Path(name))
+            if numbers != "auto":
+                model.to(numbers)
         else:
-            model = AutoModelForImageTextToText.from_pretrained(name, dtype=kind)
+            model = AutoModelForImageTextToText.from_pretrained(name, dtype=numbers)
     except (OSError, ValueError, ImportError) as error:
         what = "folder" if Path(name).is_dir() else "model name"
         raise BadConfiguration(f"the {what} {name!r} cannot be loaded: {error}") from error
     if not hasattr(processor, "tokenizer"):
         raise BadConfiguration(f"{name!r} has no processor for images and text, only a tokenizer")
     return model.to(torch.device(device)), processor  # type: ignore[arg-type]
-
-
-def _load_small(folder: Path, dtype: str) -> PreTrainedModel:
-    from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
-
-    model: PreTrainedModel = AutoModelForImageTextToText.from_config(
-        AutoConfig.from_pretrained(folder)
-    )
-    load_small(model, folder)
-    model.generation_config = GenerationConfig.from_pretrained(folder)
-    model.eval()
-    if dtype != "auto":
-        model.to(numbers_called(dtype))  # type: ignore[arg-type]
-    return model
 
 
 def load_processor(name: str) -> ProcessorMixin:

@@ -12,7 +12,7 @@ import torch
 
 from ..skills.errors import BadConfiguration
 from .carried import files_carried_by
-from .small_weights import FILE, load_small, save_small
+from .small_weights import FILE, open_small, save_small
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,14 +88,11 @@ def save_small_encoder(name: str, folder: Path) -> None:
 
 
 def _load(folder: str) -> PreTrainedModel:
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
     if (Path(folder) / FILE).is_file():
-        model: PreTrainedModel = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-        load_small(model, Path(folder))
-    else:
-        model = AutoModel.from_pretrained(folder)
-    model.eval()
+        return open_small(AutoModel, Path(folder))
+    model: PreTrainedModel = AutoModel.from_pretrained(folder)
     return model
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 
 from ..skills.calls import SkillSpec
@@ -45,7 +46,7 @@ class Shortlist:
     def __call__(self, request: str, skills: Sequence[SkillSpec]) -> list[Likely]:
         """The likeliest of `skills`, the nearest first."""
         near = self.nearness(request, skills)
-        likely = sorted(near, key=lambda name: -near[name])[: self._size]
+        likely = nlargest(self._size, near, key=near.__getitem__)
         return [Likely(name, max(0, round(near[name] * 10))) for name in likely]
 
 

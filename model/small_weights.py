@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,7 +20,15 @@ from ..skills.errors import BadConfiguration
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FILE", "LANGUAGE", "four_bits", "load_small", "rounded_weights", "save_small"]
+__all__ = [
+    "FILE",
+    "LANGUAGE",
+    "four_bits",
+    "load_small",
+    "open_small",
+    "rounded_weights",
+    "save_small",
+]
 
 FILE = "small.safetensors"
 LANGUAGE = re.compile(r"language_model\.(layers|embed_tokens)")
@@ -86,6 +94,21 @@ def save_small(model: PreTrainedModel, folder: Path, coarse: re.Pattern[str]) ->
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
     save_file(small, folder / FILE)
+
+
+def open_small(kind: Any, folder: Path) -> PreTrainedModel:
+    """The model that `save_small` wrote, through an auto class of transformers such as `AutoModel`.
+
+    Raises `BadConfiguration` as `load_small` does, and what transformers raises for a bad folder.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    model: PreTrainedModel = kind.from_config(AutoConfig.from_pretrained(folder))
+    load_small(model, folder)
+    if model.can_generate():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    model.eval()
+    return model
 
 
 def load_small(model: PreTrainedModel, folder: Path) -> None:

@@ -15,7 +15,7 @@ from ...skills.skill import describe_validation
 from ..loading import load_model
 from ..scratch import build_model, build_processor, train_tokenizer
 from .examples import DataSource, load_source
-from .language_start import load_language_start
+from .language_start import LanguageStart, load_language_start
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -65,10 +65,15 @@ def open_run(recipe: Recipe, folder: Path, device: str) -> Run:
     noted = folder / "recipe.json"
     if noted.exists():
         _check_same(recipe, noted)
+    begun = (folder / "checkpoint.pt").exists()
+    start = None
+    if recipe.language_model and not begun:
+        start = load_language_start(recipe.language_model)
+    if noted.exists():
         processor = AutoProcessor.from_pretrained(folder / "model")
     else:
-        processor = _new_processor(recipe, source)
-    model = _new_model(recipe, processor, begun=(folder / "checkpoint.pt").exists())
+        processor = _new_processor(recipe, source, start)
+    model = _new_model(recipe, processor, start, begun=begun)
     if not noted.exists():
         processor.save_pretrained(folder / "model")
         noted.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
@@ -95,13 +100,14 @@ def _check_same(recipe: Recipe, noted: Path) -> None:
             )
 
 
-def _new_processor(recipe: Recipe, source: DataSource) -> LlavaProcessor:
+def _new_processor(
+    recipe: Recipe, source: DataSource, start: LanguageStart | None
+) -> LlavaProcessor:
     from transformers import AutoProcessor
 
     if recipe.start_from:
         return AutoProcessor.from_pretrained(recipe.start_from)  # type: ignore[no-any-return]
-    if recipe.language_model:
-        start = load_language_start(recipe.language_model)
+    if start:
         tokenizer = start.shortened_tokenizer(source.corpus(), recipe.architecture)
     else:
         tokenizer = train_tokenizer(source.corpus(), recipe.architecture)
@@ -109,7 +115,7 @@ def _new_processor(recipe: Recipe, source: DataSource) -> LlavaProcessor:
 
 
 def _new_model(
-    recipe: Recipe, processor: LlavaProcessor, *, begun: bool
+    recipe: Recipe, processor: LlavaProcessor, start: LanguageStart | None, *, begun: bool
 ) -> LlavaForConditionalGeneration:
     """The model of a recipe, with the weights it starts from unless the run has `begun`."""
     model = build_model(processor.tokenizer, recipe.architecture)
@@ -118,8 +124,7 @@ def _new_model(
     if recipe.start_from:
         earlier, _ = load_model(recipe.start_from, device="cpu", dtype="float32")
         model.load_state_dict(earlier.state_dict())
-    elif recipe.language_model:
-        start = load_language_start(recipe.language_model)
+    elif start:
         start.place_in(model, processor.tokenizer, recipe.language_layers)
     return model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from PIL import Image
 from .tiny_models import save_grounding_dino, save_owlv2
 
 LABELS = ("dog", "red car")
+Loaded = TypeVar("Loaded", GroundingDinoDetector, Owlv2Detector)
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +29,17 @@ def picture() -> Image.Image:
 def dino(tmp_path_factory: pytest.TempPathFactory) -> GroundingDinoDetector:
     folder = tmp_path_factory.mktemp("dino")
     save_grounding_dino(folder)
-    detector = GroundingDinoDetector(model=str(folder), overlap=1)
-    detector.load("cpu")
-    return detector
+    return loaded(GroundingDinoDetector(model=str(folder), overlap=1))
 
 
 @pytest.fixture(scope="module")
 def owl(tmp_path_factory: pytest.TempPathFactory) -> Owlv2Detector:
     folder = tmp_path_factory.mktemp("owl")
     save_owlv2(folder)
-    detector = Owlv2Detector(model=str(folder), overlap=1)
+    return loaded(Owlv2Detector(model=str(folder), overlap=1))
+
+
+def loaded(detector: Loaded) -> Loaded:
     detector.load("cpu")
     return detector
 
@@ -120,8 +123,7 @@ def test_boxes_that_repeat_a_surer_one_are_left_out(
     """A label that fills a portion and stands there twice finds everything twice."""
     twice = ["a" * 28] * 2
     every = dino.detect(picture, twice, 0.0).objects
-    strict = GroundingDinoDetector(model=dino.model, overlap=0.9)
-    strict.load("cpu")
+    strict = loaded(GroundingDinoDetector(model=dino.model, overlap=0.9))
     kept = strict.detect(picture, twice, 0.0).objects
     assert len(every) == 2 * len(kept) > 0
     assert set(kept) == set(every)
