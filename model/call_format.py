@@ -80,6 +80,12 @@ class CallFormat:
         begun = re.fullmatch(rf'\s*\{{"{re.escape(self.name_key)}": "([^"]*)', call)
         return begun[1] if found and begun else None
 
+    def begun_value(self, reply: str) -> str | None:
+        """The string of a call as far as it is written, where the reply breaks off within one."""
+        _, found, call = reply.rpartition(self.begin)
+        pieces = re.split(r'(?<!\\)"', call)
+        return pieces[-1] if found and len(pieces) % 2 == 0 else None
+
     def parse(self, reply: str, new_id: Callable[[], str]) -> AssistantMessage:
         """Read a reply without its end token. Raises `BadReply` when a call in it is broken."""
         text, found, rest = reply.partition(self.begin)

@@ -15,7 +15,6 @@ import torch
 
 from ..skills.errors import BadConfiguration, BadReply
 from ..skills.images import ImageStore
-from .advice import Advice
 from .conversation import AssistantMessage, Conversation
 from .grammar import ReplyGrammar
 from .images import EncodedImage, ImageEncoder
@@ -23,6 +22,7 @@ from .kept_cache import CachedModel
 from .lmm import Event, Replied, SkillUseDelta, TextDelta, Usage
 from .rendering import ChatRenderer, shows_shortlist
 from .shortlist import Shortlist
+from .weighing import Weighing
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -138,8 +138,8 @@ class LocalLMM:
         written: list[int] = []
         text = _TextStream(self.renderer)
         first = 0.0
-        advice = self._advice(conversation)
-        for token in self._decode(logits, matcher, stopped, advice):
+        weighing = self._weighing(conversation)
+        for token in self._decode(logits, matcher, stopped, weighing):
             first = first or time.perf_counter() - started
             written.append(token)
             if piece := text.add(token):
@@ -174,15 +174,16 @@ class LocalLMM:
         logits: torch.Tensor,
         matcher: LLMatcher | None,
         stopped: threading.Event,
-        advice: Advice | None = None,
+        weighing: Weighing | None = None,
     ) -> Iterator[int]:
         """Tokens of the reply, end token left out; forced tokens are not sampled at all."""
-        count = 0
         written: list[int] = []
         while not stopped.is_set():
-            if advice and matcher is not None and written[:1] == [self._call_id]:
-                logits = self._with_advice(logits, matcher, advice, written)
-            token = self._choose(logits, matcher, advice, first=count == 0)
+            if matcher is not None:
+                logits = self._masked(logits, matcher)
+            if weighing and written:
+                logits = weighing(logits, written)
+            token = self._choose(logits, weighing, first=not written)
             if token in self._end_ids:
                 return
             tokens = [token]
@@ -194,55 +195,24 @@ class LocalLMM:
                 tokens += [forced_id for forced_id in forced if forced_id not in self._end_ids]
             yield from tokens
             written += tokens
-            count += len(tokens)
-            if count >= self._max_tokens or (matcher is not None and matcher.is_stopped()):
+            if len(written) >= self._max_tokens or (matcher is not None and matcher.is_stopped()):
                 return
             logits = self._model.go_on(tokens)
 
-    def _advice(self, conversation: Conversation) -> Advice | None:
-        """The shortlist's say, where the last message is a request."""
-        last = conversation.messages[-1]
-        if self._shortlist is None or last.role != "user":
+    def _weighing(self, conversation: Conversation) -> Weighing | None:
+        """What else has a say in the next reply, for a model that was trained to share it."""
+        if self._shortlist is None:
             return None
-        return Advice(self._shortlist.nearness(last.text, conversation.skills))
-
-    def _with_advice(
-        self,
-        logits: torch.Tensor,
-        matcher: LLMatcher,
-        advice: Advice,
-        written: Sequence[int],
-    ) -> torch.Tensor:
-        """Add the shortlist's say to the tokens that may go on a skill's name."""
-        tokenizer = self.renderer.tokenizer
-        reply = str(tokenizer.decode(list(written), skip_special_tokens=False))
-        begun = self.renderer.format.begun_name(reply)
-        if begun is None:
-            return logits
-        logits = logits.clone()
-        for token in self._allowed(matcher, logits.shape[-1]).nonzero()[0].tolist():
-            logits[token] += advice.for_name(begun, str(tokenizer.decode([token])))
-        return logits
+        return Weighing.of(conversation, self._shortlist, self.renderer, self._end_ids)
 
     @staticmethod
-    def _allowed(matcher: LLMatcher, size: int) -> np.ndarray[Any, Any]:
-        """Which tokens the grammar allows next: one byte a token, not 0 where allowed."""
+    def _masked(logits: torch.Tensor, matcher: LLMatcher) -> torch.Tensor:
+        """The logits with -inf for every token that the grammar forbids next."""
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-        return np.unpackbits(bits, bitorder="little")[:size]
+        allowed = np.unpackbits(bits, bitorder="little")[: logits.shape[-1]]
+        return logits.masked_fill(torch.from_numpy(allowed == 0).to(logits.device), -torch.inf)
 
-    def _choose(
-        self,
-        logits: torch.Tensor,
-        matcher: LLMatcher | None,
-        advice: Advice | None = None,
-        *,
-        first: bool,
-    ) -> int:
-        if matcher is not None:
-            allowed = self._allowed(matcher, logits.shape[-1])
-            logits = logits.masked_fill(
-                torch.from_numpy(allowed == 0).to(logits.device), -torch.inf
-            )
+    def _choose(self, logits: torch.Tensor, weighing: Weighing | None, *, first: bool) -> int:
         if self._temperature > 0:
             odds = torch.softmax(logits.float() / self._temperature, dim=-1).cpu()
             return int(torch.multinomial(odds, 1, generator=self._random))
@@ -250,11 +220,11 @@ class LocalLMM:
             # Words can begin with many tokens that share their probability, a call with one
             # only: the likeliest single token would call where words are likelier as a whole.
             logits = logits.clone()
-            if advice is not None:
-                logits[self._call_id] += advice.for_call()
+            if weighing is not None:
+                logits[self._call_id] += weighing.for_call()
             if torch.softmax(logits.float(), dim=-1)[self._call_id] < 0.5:
                 logits[self._call_id] = -torch.inf
-            elif advice is not None:
+            elif weighing is not None:
                 return self._call_id
         return int(logits.argmax())
 

@@ -62,6 +62,11 @@ class Plan:
     text: str
     rounds: tuple[tuple[Step, ...], ...]
 
+    @property
+    def skills(self) -> list[str]:
+        """The skills that it takes, in order."""
+        return [step.skill for steps in self.rounds for step in steps]
+
 
 @dataclass(frozen=True)
 class InventedSkill:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 
 from ..model.conversation import Conversation
-from ..model.training.examples import Example
+from ..model.training.examples import Example, Look
 from ..skills.images import ImageRef
 from .bank import Bank
 from .scenes import Scene, render_scene
@@ -60,6 +60,12 @@ class EmbeddedSource:
     def held_out(self, count: int) -> list[list[Example]]:
         """Groups from another stream of random numbers (known requests, new combinations)."""
         return [self._examples(f"validate {index}") for index in range(count)]
+
+    def looks(self, count: int, stream: str) -> list[Look]:
+        """Rendered scenes, with the word that tells each thing about them."""
+        rng = random.Random(f"{self._seed} {stream}")
+        scenes = [render_scene(rng) for _ in range(count)]
+        return [Look(scene.image, scene.words) for scene in scenes]
 
     def _examples(self, stream: str) -> list[Example]:
         return [

@@ -37,6 +37,16 @@ class Scene:
     image: Image
     answers: dict[str, str]
 
+    @property
+    def words(self) -> dict[str, str]:
+        """The word of each answer that matters: `red` of `The star is red.`, `3` of a count."""
+        return {
+            asked: next(
+                (word for word in answer.split() if word.isdigit()), answer.split()[-1][:-1]
+            )
+            for asked, answer in self.answers.items()
+        }
+
 
 def render_scene(rng: random.Random) -> Scene:
     """Draw one scene: a drawing of a shape, a document, a chart, or something like a photo."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Filler", "fill_value", "roughen"]
 
 _SLOT = re.compile(r"\{(\w+)\}")
-_ARTICLE = re.compile(r"\b([Aa])n? (\{[abc]\})")
+_ARTICLE = re.compile(r"\b([Aa])n? (\{[a-fu-w]\})")
 _MODIFIERS = (
     "red blue green yellow white black brown grey orange old new small big broken wooden metal "
     "little large shiny dirty tall round striped empty"

@@ -42,13 +42,13 @@ _BARE = frozenset(("prompt", "query"))
 class Portions:
     """How often each kind of request is composed, as weights."""
 
-    known: float = 0.30
-    invented: float = 0.42
-    plan: float = 0.19
-    chain: float = 0.06
-    none: float = 0.18
-    missing: float = 0.035
-    looks: float = 0.06
+    known: float = 0.32
+    invented: float = 0.50
+    plan: float = 0.26
+    chain: float = 0.12
+    none: float = 0.26
+    missing: float = 0.06
+    looks: float = 0.10
     repeat: float = 0.06
 
 
@@ -204,7 +204,10 @@ class _Thread:
         self._call_once(skill.spec.name, request.arguments)
 
     def _plan(self) -> None:
-        self._carry_out(self.rng.choice(self.bank.plans))
+        plans = [plan for plan in self.bank.plans if self.offer.has(*plan.skills)]
+        if not plans:
+            raise _Impossible
+        self._carry_out(self.rng.choice(plans))
 
     def _chain(self) -> None:
         """Two wishes or three in one message, of different skills, that fit behind each other."""
@@ -215,13 +218,22 @@ class _Thread:
         chosen = self.rng.sample(names, count)
         if "generate" in chosen[1:]:
             raise _Impossible
-        requests = [(name, self.rng.choice(self.bank.skills[name])) for name in chosen]
-        if any("mask" in request.text for _, request in requests):
+        wishes = [self._wish(name) for name in chosen]
+        if any("mask_" in wish.text or "{m}" in wish.text for wish in wishes):
             raise _Impossible
-        self._carry_out(one_after_another(requests, self.rng))
+        self._carry_out(one_after_another(wishes, self.rng))
+
+    def _wish(self, name: str) -> Plan:
+        """A request for a skill; now and then a plan that ends with it."""
+        if self.rng.random() < 0.2:
+            plans = [plan for plan in self.bank.plans if plan.rounds[-1][-1].skill == name]
+            if plans:
+                return self.rng.choice(plans)
+        request = self.rng.choice(self.bank.skills[name])
+        return Plan(request.text, ((Step(name, request.arguments),),))
 
     def _carry_out(self, plan: Plan) -> None:
-        if not self.offer.has(*(step.skill for steps in plan.rounds for step in steps)):
+        if not self.offer.has(*plan.skills):
             raise _Impossible
         first = plan.rounds[0][0]
         by_words = first.skill == "generate" or "query" in first.arguments
@@ -240,7 +252,7 @@ class _Thread:
 
     def _none(self) -> None:
         text, answer = self.rng.choice(self.bank.none)
-        self._ask(Request(text), image=self.rng.random() < 0.5)
+        self._ask(Request(text), image=self.rng.random() < 0.65)
         self._say(self.filler.fill(answer))
 
     def _repeat(self) -> None:

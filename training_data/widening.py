@@ -10,6 +10,7 @@ from .bank import Plan, Request, Step
 
 __all__ = ["one_after_another", "several_things"]
 
+_THING = re.compile(r"\{([abc])(s?)\}")
 _ONE_LABEL = re.compile(r"\[\{a(s?)\}\]")
 _JOINTS = (", then ", " and then ", ". Then ", ". After that, ", ", and ", "; then ", ". And ")
 _AFTER_QUESTION = (" Then ", " After that, ", " And then ", " And ")
@@ -42,25 +43,44 @@ def several_things(request: Request, rng: random.Random) -> Request:
     return Request(text, {**request.arguments, "labels": f"[{', '.join(slots)}]"})
 
 
-def one_after_another(requests: Sequence[tuple[str, Request]], rng: random.Random) -> Plan:
-    """One wish behind the other in one message, each with the skill that it needs."""
-    steps = tuple((Step(skill, dict(request.arguments)),) for skill, request in requests)
-    wishes = [request for _, request in requests]
+def one_after_another(wishes: Sequence[Plan], rng: random.Random) -> Plan:
+    """One wish behind the other in one message, mostly each about things of its own."""
+    letters = ["abc", "def", "uvw"]
+    if rng.random() < 0.7:
+        wishes = [_about_others(wish, to) for wish, to in zip(wishes, letters, strict=False)]
+    rounds = tuple(steps for wish in wishes for steps in wish.rounds)
     if len(wishes) == 2 and rng.random() < 0.2:
         lead, joint = rng.choice(_NUMBERED)
         first, second = map(_inner, wishes)
-        return Plan(f"{lead}{first.rstrip('.!?')}{joint}{second}", steps)
+        return Plan(f"{lead}{first.rstrip('.!?')}{joint}{second}", rounds)
     text = wishes[0].text.strip()
     for wish in wishes[1:]:
         joints = _AFTER_QUESTION if text.endswith("?") else _JOINTS
         text = text.rstrip(".!") + rng.choice(joints) + _inner(wish)
-    return Plan(text, steps)
+    return Plan(text, rounds)
 
 
-def _inner(request: Request) -> str:
-    """A request as it stands within another; words that are copied keep their capitals."""
-    text = request.text.strip()
-    values = (value.lstrip("[") for value in request.arguments.values())
+def _about_others(wish: Plan, letters: str) -> Plan:
+    """The same wish with the slots of its things under other letters."""
+
+    def rename(text: str) -> str:
+        return _THING.sub(lambda match: f"{{{letters['abc'.index(match[1])]}{match[2]}}}", text)
+
+    rounds = tuple(
+        tuple(
+            Step(step.skill, {key: rename(value) for key, value in step.arguments.items()})
+            for step in steps
+        )
+        for steps in wish.rounds
+    )
+    return Plan(rename(wish.text), rounds)
+
+
+def _inner(wish: Plan) -> str:
+    """A wish as it stands within another; words that are copied keep their capitals."""
+    text = wish.text.strip()
+    steps = [step for steps in wish.rounds for step in steps]
+    values = [value.lstrip("[") for step in steps for value in step.arguments.values()]
     copied = any(value and text.startswith(value.split(",")[0].rstrip("]")) for value in values)
     plain = text[:1].isupper() and text[1:2].islower() and not copied
     return text[:1].lower() + text[1:] if plain else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ...skills.errors import BadConfiguration
 from ..conversation import Conversation
@@ -13,7 +13,7 @@ from ..conversation import Conversation
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["GROUP", "DataSource", "Example", "load_source"]
+__all__ = ["GROUP", "DataSource", "Example", "Look", "ShowsLooks", "load_source"]
 
 GROUP = "llava_plus.data_sources"
 
@@ -24,6 +24,14 @@ class Example:
 
     conversation: Conversation
     images: Mapping[str, Image]
+
+
+@dataclass(frozen=True)
+class Look:
+    """An image, and for questions of one word (`colour`) the answers in one word (`red`)."""
+
+    image: Image
+    answers: Mapping[str, str]
 
 
 class DataSource(Protocol):
@@ -39,6 +47,15 @@ class DataSource(Protocol):
 
     def held_out(self, count: int) -> list[list[Example]]:
         """Groups that training never sees, to measure the loss on."""
+        ...
+
+
+@runtime_checkable
+class ShowsLooks(Protocol):
+    """A data source that a vision tower can learn to see from, before anything else."""
+
+    def looks(self, count: int, stream: str) -> list[Look]:
+        """Images of one stream of random numbers, always the same, with what they show."""
         ...
 
 

@@ -41,6 +41,9 @@ class Recipe(BaseModel):
     """Which of its layers are kept, as many as the architecture has; else the lowest ones."""
     shortlist: bool = True
     """Whether requests are followed by the shortlist of the shipped encoder, mostly."""
+    alignment_steps: int = Field(default=0, ge=0)
+    """Steps of stage 1, in which the vision tower learns to see before all else."""
+    alignment_images: int = Field(default=6000, ge=20)
     data: Data
     steps: PositiveInt
     groups_per_step: PositiveInt = 8

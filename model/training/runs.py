@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from ...skills.errors import BadConfiguration
 from ...skills.skill import describe_validation
 from ..loading import load_model
 from ..scratch import build_model, build_processor, train_tokenizer
-from .examples import DataSource, load_source
+from .alignment import align_vision
+from .examples import DataSource, ShowsLooks, load_source
 from .language_start import LanguageStart, load_language_start
 from .recipe import Recipe
 
@@ -55,8 +57,16 @@ class Run:
         return self.folder / "checkpoint.pt"
 
 
-def open_run(recipe: Recipe, folder: Path, device: str) -> Run:
-    """Create a run, or read it back from its folder when it was begun before."""
+def open_run(
+    recipe: Recipe,
+    folder: Path,
+    device: str,
+    aligned: Callable[[int], None] = lambda step: None,
+) -> Run:
+    """Create a run, or read it back from its folder when it was begun before.
+
+    `aligned` hears of every step of stage 1.
+    """
     from transformers import AutoProcessor
 
     torch.manual_seed(recipe.seed)
@@ -74,6 +84,9 @@ def open_run(recipe: Recipe, folder: Path, device: str) -> Run:
     else:
         processor = _new_processor(recipe, source, start)
     model = _new_model(recipe, processor, start, begun=begun)
+    if recipe.alignment_steps and not begun:
+        seen = _align(recipe, source, model, processor, aligned)
+        (folder / "alignment.json").write_text(json.dumps(seen, indent=2), encoding="utf-8")
     if not noted.exists():
         processor.save_pretrained(folder / "model")
         noted.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
@@ -127,6 +140,32 @@ def _new_model(
     elif start:
         start.place_in(model, processor.tokenizer, recipe.language_layers)
     return model
+
+
+def _align(
+    recipe: Recipe,
+    source: DataSource,
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    progress: Callable[[int], None],
+) -> dict[str, float]:
+    """Stage 1: the share of right answers about new images that it comes to, by question."""
+    if not isinstance(source, ShowsLooks):
+        raise BadConfiguration(
+            f"data source {recipe.data.source!r} has no method `looks` that shows images to align "
+            "vision on; set alignment_steps to 0"
+        )
+    count = recipe.alignment_images
+    looks, held_out = source.looks(count, "align"), source.looks(count // 10, "align held out")
+    return align_vision(
+        model,
+        processor,
+        looks,
+        held_out,
+        steps=recipe.alignment_steps,
+        seed=recipe.seed,
+        progress=progress,
+    )
 
 
 def _optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -93,6 +93,24 @@ def test_a_run_can_start_from_a_model(
         torch.testing.assert_close(ours[name], weights, atol=1e-9, rtol=0)
 
 
+def test_a_run_begins_with_learning_to_see(tmp_path: Path) -> None:
+    stage = {**RECIPE, "steps": 1, "alignment_steps": 3, "alignment_images": 80}
+    heard: list[int] = []
+    train(Recipe.model_validate(stage), tmp_path, aligned=heard.append)
+    assert heard == [1, 2, 3]
+    told = json.loads((tmp_path / "alignment.json").read_text(encoding="utf-8"))
+    assert {"colour", "kind", "shape"} <= told.keys()
+    assert all(0 <= share <= 1 for share in told.values())
+
+
+def test_a_source_without_images_cannot_be_aligned_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("llava_plus.training_data.embedded.EmbeddedSource.looks")
+    with pytest.raises(BadConfiguration, match="'embedded'.*alignment_steps to 0"):
+        train(Recipe.model_validate({**RECIPE, "alignment_steps": 1}), tmp_path)
+
+
 def test_weights_that_are_learned_rounded_do_well_rounded(
     unbroken: tuple[Path, list[Progress]], tmp_path: Path
 ) -> None:

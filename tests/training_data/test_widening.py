@@ -8,7 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llava_plus.training_data.bank import Bank, Request
+from llava_plus.training_data.bank import Bank, Plan, Request, Step
 from llava_plus.training_data.slots import Filler, fill_value
 from llava_plus.training_data.widening import one_after_another, several_things
 
@@ -67,12 +67,43 @@ def test_other_requests_stay_as_they_are(request_: Request) -> None:
 )
 def test_every_wish_becomes_a_step_in_its_order(seed: int, names: list[str]) -> None:
     rng = random.Random(seed)
-    requests = [(name, rng.choice(BANK.skills[name])) for name in names]
-    plan = one_after_another(requests, rng)
-    assert [step.skill for steps in plan.rounds for step in steps] == names
+    requests = [rng.choice(BANK.skills[name]) for name in names]
+    wishes = [
+        Plan(request.text, ((Step(name, request.arguments),),))
+        for name, request in zip(names, requests, strict=True)
+    ]
+    plan = one_after_another(wishes, rng)
+    assert plan.skills == names
     assert not re.search(r"[.?!][.,;]", plan.text.replace("...", ""))
-    for _, request in requests:
-        assert request.text.strip().rstrip(".!?").lower() in plan.text.lower()
-        for value in request.arguments.values():
-            for part in value.strip("[]").split(", "):
-                assert (part in request.text) <= (part in plan.text)
+    for request, (step,) in zip(requests, plan.rounds, strict=True):
+        said = _without_letters(request.text).strip().rstrip(".!?").lower()
+        assert said in _without_letters(plan.text).lower()
+        for value, before in zip(step.arguments.values(), request.arguments.values(), strict=True):
+            assert _without_letters(value) == _without_letters(before)
+            for part, old in zip(_parts(value), _parts(before), strict=True):
+                assert (old in request.text) <= (part in plan.text)
+
+
+@given(seed=SEEDS)
+def test_wishes_are_mostly_about_things_of_their_own(seed: int) -> None:
+    wish = Plan("find the {a} and the {bs}", ((Step("detect", {"labels": "[{a}, {bs}]"}),),))
+    plan = one_after_another([wish, wish, wish], random.Random(seed))
+    slots = re.findall(r"\{\w+\}", plan.text)
+    assert slots in (["{a}", "{bs}"] * 3, ["{a}", "{bs}", "{d}", "{es}", "{u}", "{vs}"])
+    assert [slot for (step,) in plan.rounds for slot in _parts(step.arguments["labels"])] == slots
+
+
+def test_a_plan_can_stand_among_the_wishes() -> None:
+    blur = (Step("detect", {"labels": "[{a}]"}),), (Step("adjust", {"target": "$boxes"}),)
+    wishes = [Plan("Read it.", ((Step("ocr", {}),),)), Plan("Blur the {a}.", blur)]
+    plan = one_after_another(wishes, random.Random(0))
+    assert plan.skills == ["ocr", "detect", "adjust"]
+    assert plan.rounds[-1][0].arguments == {"target": "$boxes"}
+
+
+def _without_letters(text: str) -> str:
+    return re.sub(r"\{[a-fuvw](s?)\}", r"{\1}", text)
+
+
+def _parts(value: str) -> list[str]:
+    return value.strip("[]").split(", ")

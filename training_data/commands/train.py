@@ -73,5 +73,18 @@ def _with_progress(recipe: Recipe, folder: Path, device: str, minutes: float | N
             if line.validation_loss is not None:
                 bar.console.print(f"step {line.step}: validation loss {line.validation_loss:.4f}")
 
+        def show_alignment(step: int) -> None:
+            total = recipe.alignment_steps
+            bar.update(task, completed=step, total=total, description="aligning vision")
+            if step == total:
+                bar.update(task, completed=0, total=recipe.steps, description=recipe.name)
+
         seconds = math.inf if minutes is None else minutes * 60
-        return run(recipe, folder, device=device, report=show, stop_after=seconds)
+        return run(
+            recipe,
+            folder,
+            device=device,
+            report=show,
+            aligned=show_alignment,
+            stop_after=seconds,
+        )

@@ -1,0 +1,94 @@
+"""Weighing the next token of a reply by what the shortlist and the copied texts say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import torch
+
+from .advice import Advice
+from .conversation import Conversation, SkillMessage
+from .copying import Copying
+from .rendering import ChatRenderer
+from .shortlist import Shortlist
+
+__all__ = ["Weighing"]
+
+_COPIED, _NAMED = 40, 256
+"""How many of the likeliest tokens are looked at: those that copy, those that go on a name."""
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What is added to the log-odds of one reply's tokens.
+
+    `for_calls` is what the strings of a call may copy (the request, the results since), `for_words`
+    what an answer may (the results).
+    """
+
+    renderer: ChatRenderer
+    end_ids: AbstractSet[int]
+    advice: Advice | None
+    for_calls: Copying
+    for_words: Copying
+
+    @classmethod
+    def of(
+        cls,
+        conversation: Conversation,
+        shortlist: Shortlist,
+        renderer: ChatRenderer,
+        end_ids: AbstractSet[int],
+    ) -> Weighing:
+        """For the reply that comes next; the shortlist speaks only straight after a request."""
+        messages = conversation.messages
+        last = max(n for n, message in enumerate(messages) if message.role == "user")
+        request = messages[last].text
+        results = [m.text for m in messages[last:] if isinstance(m, SkillMessage)]
+        advice = None
+        if messages[-1].role == "user":
+            advice = Advice(shortlist.nearness(request, conversation.skills))
+        copied = Copying("\n".join([request, *results])), Copying("\n".join(results))
+        return cls(renderer, end_ids, advice, *copied)
+
+    def for_call(self) -> float:
+        """What is added to the log-odds of a call, where the reply begins."""
+        return self.advice.for_call() if self.advice else 0.0
+
+    def __call__(self, logits: torch.Tensor, written: Sequence[int]) -> torch.Tensor:
+        """Weigh `logits` [vocabulary], -inf where the grammar forbids, after `written`."""
+        text = self._text(written)
+        form = self.renderer.format
+        if form.begin not in text:
+            return self._copied(logits, text, self.for_words, ends="")
+        name = form.begun_name(text)
+        if name is not None:
+            return self._named(logits, name)
+        value = form.begun_value(text)
+        return logits if value is None else self._copied(logits, value, self.for_calls, ends='"')
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return str(self.renderer.tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    def _named(self, logits: torch.Tensor, begun: str) -> torch.Tensor:
+        if self.advice is None:
+            return logits
+        logits = logits.clone()
+        for token in logits.topk(min(_NAMED, len(logits))).indices.tolist():
+            logits[token] += self.advice.for_name(begun, self._text([token]))
+        return logits
+
+    def _copied(
+        self, logits: torch.Tensor, begun: str, source: Copying, *, ends: str
+    ) -> torch.Tensor:
+        """Favour what follows in the source, but not where the model would rather end."""
+        likeliest = logits.topk(min(_COPIED, len(logits))).indices.tolist()
+        pieces = [self._text([token]) for token in likeliest]
+        if likeliest[0] in self.end_ids or (ends and ends in pieces[0]):
+            return logits
+        logits = logits.clone()
+        for token, favoured in zip(likeliest, source.favoured(begun, pieces), strict=True):
+            logits[token] += source.weight * favoured
+        return logits
