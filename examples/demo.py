@@ -21,8 +21,8 @@ REQUESTS = [
     ("portrait.jpg", "How many faces are in this photo?"),
     ("sign.png", "What does the sign say?"),
     ("portrait.jpg", "Find the face and blur it."),
-    ("portrait.jpg", "Turn this photo black and white."),
-    ("portrait.jpg", "What is the capital of France?"),
+    ("portrait.jpg", "Make it black and white."),
+    ("portrait.jpg", "What can you do?"),
 ]
 
 

@@ -15,6 +15,8 @@ __all__ = ["Copying"]
 
 _SHORTEST = 3
 """A passage of fewer letters says nothing, unless it is all that is written."""
+_LONGEST = 8
+"""So many words before the end tell where in the source it is."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,26 @@ class Copying:
     def following(self, begun: str) -> list[str]:
         """What follows in the source, to the line's end, on the longest end of `begun` in it."""
         begun = begun.lstrip()
-        for start in _word_starts(begun):
+        for start in _word_starts(begun)[-_LONGEST:]:
             passage = begun[start:]
             if start and len(passage.strip()) < _SHORTEST:
                 break
-            pattern = rf"(?<!\w){re.escape(passage)}"
-            ends = [match.end() for match in re.finditer(pattern, self.source, re.IGNORECASE)]
-            if ends:
+            if ends := self._ends_of(passage):
                 return [self.source[end:].split("\n", 1)[0] for end in ends]
         return []
+
+    def _ends_of(self, passage: str) -> list[int]:
+        """Where the places end at which the passage stands in the source, in any case."""
+        source, wanted = self.source.lower(), passage.lower()
+        if len(source) != len(self.source) or len(wanted) != len(passage):
+            source, wanted = self.source, passage  # a letter that is longer in lower case
+        ends = []
+        found = source.find(wanted)
+        while found >= 0:
+            if not (found and source[found - 1].isalnum()):
+                ends.append(found + len(wanted))
+            found = source.find(wanted, found + 1)
+        return ends
 
     def favoured(self, begun: str, pieces: Sequence[str]) -> list[bool]:
         """For each piece that might come next, whether it is what follows in the source."""

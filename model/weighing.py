@@ -16,8 +16,8 @@ from .shortlist import Shortlist
 
 __all__ = ["Weighing"]
 
-_COPIED, _NAMED = 40, 256
-"""How many of the likeliest tokens are looked at: those that copy, those that go on a name."""
+_LIKELIEST = 40
+"""Among so many tokens those that copy are looked for."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +63,17 @@ class Weighing:
         form = self.renderer.format
         if form.begin not in text:
             return self._copied(logits, text, self.for_words, ends="")
-        name = form.begun_name(text)
-        if name is not None:
-            return self._named(logits, name)
         value = form.begun_value(text)
         return logits if value is None else self._copied(logits, value, self.for_calls, ends='"')
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.renderer.tokenizer.decode(list(tokens), skip_special_tokens=False))
 
-    def _named(self, logits: torch.Tensor, begun: str) -> torch.Tensor:
-        if self.advice is None:
-            return logits
-        logits = logits.clone()
-        for token in logits.topk(min(_NAMED, len(logits))).indices.tolist():
-            logits[token] += self.advice.for_name(begun, self._text([token]))
-        return logits
-
     def _copied(
         self, logits: torch.Tensor, begun: str, source: Copying, *, ends: str
     ) -> torch.Tensor:
         """Favour what follows in the source, but not where the model would rather end."""
-        likeliest = logits.topk(min(_COPIED, len(logits))).indices.tolist()
+        likeliest = logits.topk(min(_LIKELIEST, len(logits))).indices.tolist()
         pieces = [self._text([token]) for token in likeliest]
         if likeliest[0] in self.end_ids or (ends and ends in pieces[0]):
             return logits

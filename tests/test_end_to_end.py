@@ -92,7 +92,7 @@ def test_a_face_is_found_then_blurred(portrait: Path, tmp_path: Path) -> None:
 
 
 def test_an_edit_is_made_once(portrait: Path, tmp_path: Path) -> None:
-    told = ask(portrait, "Turn this photo black and white.", cwd=tmp_path)
+    told = ask(portrait, "Make it black and white.", cwd=tmp_path)
     assert calls(told) == ["adjust"]
     made = np.asarray(Image.open(tmp_path / told["images"]["img_2"]).convert("RGB"), dtype=int)
     assert np.abs(made - made.mean(axis=2, keepdims=True)).max() < 2
@@ -107,9 +107,6 @@ def test_thanks_need_no_skill(portrait: Path, tmp_path: Path) -> None:
 RECEIPT = ("GREEN CAFE", "Apple pie 4.20", "Espresso 2.80", "TOTAL 7.00 EUR", "14/11/2026 09:41")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the shipped model retells three lines to the letter, not yet five"
-)
 def test_a_receipt_is_read_to_the_letter(tmp_path: Path) -> None:
     written(*RECEIPT).save(tmp_path / "receipt.png")
     told = ask(tmp_path / "receipt.png", "Read this receipt to me, please.", cwd=tmp_path)

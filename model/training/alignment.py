@@ -52,7 +52,7 @@ def align_vision(
             group["lr"] = _LEARNING_RATE * rate
         chosen = torch.randint(0, len(looks), (_BATCH,), generator=generator)
         optimizer.zero_grad(set_to_none=True)
-        lesson.loss(model, chosen).backward()  # type: ignore[no-untyped-call]
+        lesson.loss(model, chosen).backward()
         torch.nn.utils.clip_grad_norm_(seen, 1.0)
         optimizer.step()
         progress(step + 1)
@@ -77,10 +77,13 @@ class _Lesson:
     ) -> _Lesson:
         questions = sorted({question for look in looks for question in look.answers})
         answers = sorted({answer for look in looks for answer in look.answers.values()})
-        vectors = model.get_input_embeddings().weight.detach().float()
+        embeddings = model.get_input_embeddings()
+        assert isinstance(embeddings, torch.nn.Embedding)
+        vectors = embeddings.weight.detach().float()
 
         def vector(word: str) -> torch.Tensor:
-            return vectors[processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]]
+            ids = processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+            return vectors[torch.tensor(ids)]
 
         truth = [
             [answers.index(look.answers[q]) if q in look.answers else -100 for q in questions]
@@ -101,14 +104,16 @@ class _Lesson:
         logits = self._read(tokens).flatten(0, 1)
         wrong = cross_entropy(logits, self.truth[chosen].flatten(), ignore_index=-100)
         too_long = (tokens.norm(dim=-1) / self.size - 1).square().mean()
-        return wrong + 0.1 * too_long
+        loss: torch.Tensor = wrong + 0.1 * too_long
+        return loss
 
     def _read(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [images, questions, answers] from image tokens [images, tokens, hidden]."""
         tokens = normalize(tokens, dim=-1)
         near = torch.einsum("ith,qh->iqt", tokens, self.question_vectors)
         found = torch.einsum("iqt,ith->iqh", (_SHARPNESS * near).softmax(dim=-1), tokens)
-        return _CERTAINTY * normalize(found, dim=-1) @ self.answer_vectors.T
+        logits: torch.Tensor = _CERTAINTY * normalize(found, dim=-1) @ self.answer_vectors.T
+        return logits
 
     @torch.no_grad()
     def accuracy(

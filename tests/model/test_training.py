@@ -107,7 +107,7 @@ def test_a_source_without_images_cannot_be_aligned_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("llava_plus.training_data.embedded.EmbeddedSource.looks")
-    with pytest.raises(BadConfiguration, match="'embedded'.*alignment_steps to 0"):
+    with pytest.raises(BadConfiguration, match=r"'embedded'.*alignment_steps to 0"):
         train(Recipe.model_validate({**RECIPE, "alignment_steps": 1}), tmp_path)
 
 
