@@ -1,6 +1,6 @@
 """Draws one answered request as a picture, the way README shows it.
 
-python examples/picture.py demo-out/portrait.jpg "Blur the face, please." answer.png
+python examples/picture.py demo-out/portrait.jpg "Find the face and blur it." answer.png
 """
 
 from __future__ import annotations
