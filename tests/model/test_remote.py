@@ -25,6 +25,7 @@ import httpx
 import pytest
 from llava_plus.model.conversation import AssistantMessage, Conversation
 from llava_plus.model.lmm import LMM, Event, Replied, SkillUseDelta, TextDelta
+from llava_plus.model.loading import load_model
 from llava_plus.model.local import embedded_folder
 from llava_plus.model.remote import API_KEY_VARIABLE, RemoteLMM, Timeouts
 from llava_plus.skills import load_skill
@@ -483,9 +484,13 @@ async def test_an_image_that_is_gone_is_asked_for_again() -> None:
 
 
 @pytest.fixture(scope="module")
-def model_folder() -> Path:
-    """The folder of the model that `transformers serve` is to serve: the shipped one."""
-    return embedded_folder()
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model in full, as `transformers serve` wants it: it knows no four bits."""
+    folder = tmp_path_factory.mktemp("full")
+    model, processor = load_model(str(embedded_folder()), device="cpu", dtype="bfloat16")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

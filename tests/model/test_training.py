@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from llava_plus.model.conversation import Conversation
 from llava_plus.model.lmm import Replied
 from llava_plus.model.local import LocalLMM
+from llava_plus.model.training.examples import Example
 from llava_plus.model.training.recipe import Recipe, load_recipe
 from llava_plus.model.training.runs import Progress
 from llava_plus.model.training.trainer import learning_rate, train
@@ -18,7 +20,7 @@ from llava_plus.skills import ImageStore
 from llava_plus.skills.errors import BadConfiguration
 from safetensors.torch import load_file
 
-from .conftest import ARCHITECTURE
+from .conftest import ARCHITECTURE, CORPUS
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",
@@ -106,7 +108,17 @@ def test_a_run_begins_with_learning_to_see(tmp_path: Path) -> None:
 def test_a_source_without_images_cannot_be_aligned_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("llava_plus.training_data.embedded.EmbeddedSource.looks")
+    class Blind:
+        def corpus(self) -> Iterator[str]:
+            yield from CORPUS
+
+        def group(self, index: int) -> list[Example]:
+            return []
+
+        def held_out(self, count: int) -> list[list[Example]]:
+            return []
+
+    monkeypatch.setattr("llava_plus.model.training.runs.load_source", lambda *_: Blind())
     with pytest.raises(BadConfiguration, match=r"'embedded'.*alignment_steps to 0"):
         train(Recipe.model_validate({**RECIPE, "alignment_steps": 1}), tmp_path)
 
