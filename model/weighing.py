@@ -73,6 +73,8 @@ class Weighing:
         self, logits: torch.Tensor, begun: str, source: Copying, *, ends: str
     ) -> torch.Tensor:
         """Favour what follows in the source, but not where the model would rather end."""
+        if not source.following(begun):
+            return logits  # mostly; saves reading forty tokens at every step
         likeliest = logits.topk(min(_LIKELIEST, len(logits))).indices.tolist()
         pieces = [self._text([token]) for token in likeliest]
         if likeliest[0] in self.end_ids or (ends and ends in pieces[0]):

@@ -62,7 +62,7 @@ class Plan:
     text: str
     rounds: tuple[tuple[Step, ...], ...]
 
-    @property
+    @cached_property
     def skills(self) -> list[str]:
         """The skills that it takes, in order."""
         return [step.skill for steps in self.rounds for step in steps]

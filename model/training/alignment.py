@@ -83,18 +83,18 @@ class _Lesson:
 
         def vector(word: str) -> torch.Tensor:
             ids = processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
-            return vectors[torch.tensor(ids)]
+            return vectors[torch.tensor(ids)].mean(0)
 
         truth = [
             [answers.index(look.answers[q]) if q in look.answers else -100 for q in questions]
             for look in looks
         ]
         return cls(
-            torch.cat(list(_pixels(processor, looks))),
+            torch.cat(_pixels(processor, looks)),
             torch.tensor(truth),
             questions,
-            normalize(torch.stack([vector(word).mean(0) for word in questions]), dim=-1),
-            normalize(torch.stack([vector(word).mean(0) for word in answers]), dim=-1),
+            normalize(torch.stack([vector(word) for word in questions]), dim=-1),
+            normalize(torch.stack([vector(word) for word in answers]), dim=-1),
             vectors.norm(dim=-1).mean(),
         )
 
