@@ -14,7 +14,16 @@ from ..skills.calls import SkillSpec
 from ..skills.errors import BadInput
 from ..skills.skill import HANDLE_PATTERNS
 
-__all__ = ["Bank", "InventedSkill", "Plan", "Request", "Step", "read_invented", "split_arguments"]
+__all__ = [
+    "Bank",
+    "InventedSkill",
+    "Plan",
+    "Request",
+    "Step",
+    "numbered_lines",
+    "read_invented",
+    "split_arguments",
+]
 
 FOLDER = Path(__file__).parent / "bank"
 
@@ -217,12 +226,22 @@ def split_arguments(text: str, place: str) -> dict[str, str]:
     return arguments
 
 
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a text file behind their places. Raises `BadInput` when it is not UTF-8."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not text in UTF-8: {error.reason} at {error.start}") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        yield f"{path.name}:{number}", line
+
+
 def _lines(path: Path, *, keep_empty: bool = False) -> list[tuple[str, str]]:
-    lines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.startswith("#") and (keep_empty or line.strip()):
-            lines.append((f"{path.name}:{number}", line.strip()))
-    return lines
+    return [
+        (place, line.strip())
+        for place, line in numbered_lines(path)
+        if not line.startswith("#") and (keep_empty or line.strip())
+    ]
 
 
 def _step(call: str, place: str) -> Step:

@@ -23,6 +23,7 @@ from ..skills.errors import BadInput
 from ..skills.images import ImageStore
 from ..skills.skill import describe_validation
 from ..skills.wording import segments_text, singular
+from .bank import numbered_lines
 from .catalogue import catalogue
 from .outcomes import MASK, TELLING
 from .turns import is_faithful, play_turn
@@ -227,11 +228,11 @@ class Report:
 def read_cases(path: Path) -> list[Case]:
     """Read a held-out file, one case a line. Raises `BadInput` naming the line."""
     cases = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for place, line in numbered_lines(path):
         try:
             cases.append(Case.model_validate_json(line))
         except ValidationError as error:
-            raise BadInput(f"{path.name}:{number}: {describe_validation(error)}") from error
+            raise BadInput(f"{place}: {describe_validation(error)}") from error
     return cases
 
 

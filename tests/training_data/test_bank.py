@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from llava_plus.skills.errors import BadInput
-from llava_plus.training_data.bank import Bank, split_arguments
+from llava_plus.training_data.bank import Bank, read_invented, split_arguments
 from llava_plus.training_data.catalogue import catalogue
 from llava_plus.training_data.evaluate import HELD_OUT, read_cases
 
@@ -119,3 +119,11 @@ def test_what_is_malformed_is_named_with_its_line(
 def test_arguments_are_split_at_semicolons() -> None:
     assert split_arguments("a=1; b=[x, y]; c=p=q", "") == {"a": "1", "b": "[x, y]", "c": "p=q"}
     assert split_arguments("", "") == {}
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "skills.txt"
+    file.write_bytes(b"roll(): Roll.\n\x00\xff")
+    for read in (read_invented, read_cases):
+        with pytest.raises(BadInput, match=r"skills\.txt is not text in UTF-8: .* at 15"):
+            read(file)
