@@ -23,6 +23,7 @@ GROUP = "llava_plus.commands"
 _COMMANDS = {
     "ask": "Answer requests about images, using skills.",
     "chat": "Talk with the model about images.",
+    "index": "Make pictures searchable for the skill retrieve.",
     "new-skill": "Write a plugin package with a new skill in it.",
     "skills": "List the installed skills.",
     "worker": "Serve skills over HTTP.",

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from ..model.conversation import Conversation
 from ..model.lmm import LMM
 from ..skills.calls import SkillSpec
-from ..skills.discovery import installed_skills, load_skill
+from ..skills.discovery import load_skill
 from ..skills.errors import BadConfiguration, UnknownSkill
+from ..skills.readiness import usable_skills
 from ..skills.skill import Skill
 from .dispatcher import Dispatcher, LocalDispatcher
 from .loop import Agent
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 class SessionOptions:
     """How to open a session.
 
-    `skills=None` offers every skill there is. They run on `workers`, or in one process that is
-    started for them; with `plan` they are only read about.
+    `skills=None` offers every skill that lacks no weights. They run on `workers`, or in one
+    process that is started for them; with `plan` they are only read about.
     """
 
     lmm: str
@@ -100,11 +101,14 @@ def _open_focused(options: SessionOptions, device: str) -> LMM:
 
 
 def load_skills(names: Sequence[str] | None) -> list[Skill]:
-    """The named skills, or all; of these, one that cannot be imported is logged and left out."""
+    """The named skills, or all that lack no weights.
+
+    Of all, one that cannot be imported is logged and left out.
+    """
     if names is not None:
         return [load_skill(name) for name in dict.fromkeys(names)]
     skills = []
-    for installed in installed_skills().values():
+    for installed in usable_skills().values():
         try:
             skills.append(installed.load())
         except BadConfiguration as error:

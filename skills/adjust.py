@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .backends.pixels import Place
 
-__all__ = ["AMOUNTS", "Adjust", "AdjustedImage", "Amount", "Operation"]
+__all__ = ["AMOUNTS", "WHOLE_ONLY", "Adjust", "AdjustedImage", "Amount", "Operation"]
 
 Operation = Literal[
     "blur",
@@ -84,7 +84,9 @@ AMOUNTS: dict[str, Amount] = {
 }
 """Operations that are not listed (flip, mirror, remove) take no amount."""
 
-_WHOLE_ONLY = ("rotate", "flip", "mirror")
+WHOLE_ONLY = ("rotate", "flip", "mirror")
+"""Operations that take no target: a part that was turned would not fit its place."""
+
 _SUBJECT = Corners(0.15, 0.1, 0.85, 1.0)
 """Where the subject of a picture is taken to be when nobody says."""
 
@@ -220,14 +222,10 @@ def _checked_parts(
         if operation == "remove":
             raise BadSkillUse("remove needs a target: boxes or a mask of what is to go")
         return []
-    if operation in _WHOLE_ONLY:
+    if operation in WHOLE_ONLY:
         raise BadSkillUse(f"{operation} is for whole images: leave target out, or crop first")
-    if isinstance(target, Mask) and target.size != (image.height, image.width):
-        height, width = target.size
-        raise BadSkillUse(
-            f"the mask is for an image of {width} x {height} pixels, this one has "
-            f"{image.width} x {image.height}: segment this image first"
-        )
+    if isinstance(target, Mask):
+        target.check_is_for(image)
     parts = pixels.places(target, image)
     if not parts:
         raise BadSkillUse("the mask is empty: there is nothing to adjust")

@@ -14,9 +14,12 @@ from pydantic import (
     model_validator,
 )
 
+from .errors import BadSkillUse
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
 __all__ = ["Box", "Corners", "Mask", "Point", "Position"]
 
@@ -142,6 +145,15 @@ class Mask(BaseModel):
         """Share of the image that the mask covers, 0 to 1."""
         height, width = self.size
         return sum(_run_lengths(self.counts)[1::2]) / (height * width)
+
+    def check_is_for(self, image: Image) -> None:
+        """Raise `BadSkillUse` when the mask was made for an image of another size."""
+        height, width = self.size
+        if (width, height) != image.size:
+            raise BadSkillUse(
+                f"the mask is for an image of {width} x {height} pixels, this one has "
+                f"{image.width} x {image.height}: segment this image first"
+            )
 
 
 def _run_lengths(counts: str) -> list[int]:

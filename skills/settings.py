@@ -22,7 +22,7 @@ from .backends import BACKENDS
 from .discovery import installed_skills
 from .errors import BadConfiguration
 
-__all__ = ["CONFIG_VARIABLE", "create_backend", "skill_settings"]
+__all__ = ["CONFIG_VARIABLE", "backend_name", "create_backend", "skill_settings"]
 
 CONFIG_VARIABLE = "LLAVA_PLUS_CONFIG"
 DEFAULT_FILE = "llava-plus.toml"
@@ -34,10 +34,8 @@ def create_backend(skill: str) -> Any:
     Raises `BadConfiguration` when a name, an option or a package does not fit.
     """
     settings = skill_settings(skill)
-    backends = BACKENDS[skill]
-    name = settings.pop("backend", next(iter(backends)))
-    if name not in backends:
-        raise BadConfiguration(_unknown(f"backend of the skill {skill!r}", name, backends))
+    settings.pop("backend", None)
+    backends, name = BACKENDS[skill], backend_name(skill)
     try:
         backend = pkgutil.resolve_name(backends[name])
     except ImportError as error:
@@ -53,6 +51,15 @@ def create_backend(skill: str) -> Any:
         return backend(**settings)
     except (TypeError, ValueError) as error:
         raise BadConfiguration(f"[skills.{skill}] does not fit {name!r}: {error}") from error
+
+
+def backend_name(skill: str) -> str:
+    """The backend that the settings name for `skill`. Raises `BadConfiguration`."""
+    backends = BACKENDS[skill]
+    name = skill_settings(skill).get("backend", next(iter(backends)))
+    if name not in backends:
+        raise BadConfiguration(_unknown(f"backend of the skill {skill!r}", name, backends))
+    return str(name)
 
 
 def skill_settings(skill: str) -> dict[str, Any]:

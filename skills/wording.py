@@ -22,8 +22,12 @@ __all__ = [
     "ocr_summary",
     "ocr_text",
     "plural",
+    "regions_text",
+    "retrieved_text",
     "segments_text",
+    "sentence",
     "singular",
+    "tags_text",
 ]
 
 MAX_OBJECTS = 12
@@ -62,6 +66,32 @@ def detections_summary(
 def _limits(unknown: Sequence[str], note: str) -> str:
     left_out = f"Not looked for (unknown to this detector): {', '.join(unknown)}."
     return "".join(f" {sentence}" for sentence in (left_out if unknown else "", note) if sentence)
+
+
+def sentence(words: str) -> str:
+    """What a model wrote, as a sentence: on one line, with a capital and a full stop."""
+    text = " ".join(words.split())
+    if not text:
+        return "There is nothing to say."
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+
+
+def regions_text(regions: Sequence[tuple[Corners, str]]) -> str:
+    """What the LMM reads from `describe_regions`: how many, then the box and words of each."""
+    lines = [f"{box_text(box)} {words}" for box, words in regions[:MAX_OBJECTS]]
+    if not lines:
+        return "Found no region to describe."
+    return "\n".join([f"Described {counted(len(lines), 'region')}:", *lines])
+
+
+def tags_text(tags: Sequence[str]) -> str:
+    """What the LMM reads from `tag`: how many, and all of them."""
+    return f"{counted(len(tags), 'tag')}: {', '.join(tags)}." if tags else "No tag fits."
+
+
+def retrieved_text(count: int) -> str:
+    """What the LMM reads from `retrieve`; the pictures themselves get handles."""
+    return f"Found {counted(count, 'similar pictures')}."
 
 
 def box_text(box: Corners) -> str:

@@ -11,7 +11,7 @@ from ..model.conversation import Conversation
 from ..model.lmm import LMM
 from ..skills.images import ImageRef, ImageStore
 from .bank import Bank
-from .catalogue import INSTALLED, catalogue
+from .catalogue import EMBEDDED, catalogue
 from .scenes import Scene, render_scene
 from .turns import one_reply
 
@@ -30,7 +30,7 @@ async def evaluate_looks(
     """
     rng = random.Random(f"{seed} evaluate looks")
     questions = Bank().looks
-    specs = tuple(catalogue()[name] for name in INSTALLED)
+    specs = tuple(catalogue()[name] for name in EMBEDDED)
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for _ in range(count):

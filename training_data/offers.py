@@ -9,7 +9,7 @@ from typing import Any
 
 from ..skills.calls import SkillSpec
 from .bank import Bank, InventedSkill
-from .catalogue import INSTALLED, catalogue
+from .catalogue import EMBEDDED, catalogue
 from .lettering import draw_word
 from .topics import draw_topic_skill
 
@@ -50,7 +50,7 @@ def draw_offer(bank: Bank, rng: random.Random) -> Offer:
     """Choose which skills are on offer, and how they are named and described."""
     known = list(catalogue())
     if (kind := rng.random()) < 0.25:
-        chosen = list(INSTALLED)
+        chosen = list(EMBEDDED)
     else:
         chosen = known if kind < 0.4 else rng.sample(known, rng.randint(0, len(known)))
     count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6, 8, 12, 22))

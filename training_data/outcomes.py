@@ -12,7 +12,15 @@ from ..skills.adjust import Operation
 from ..skills.calls import Artifact, SkillProblem, SkillResult, SkillUse
 from ..skills.geometry import Corners, Mask
 from ..skills.images import ImageRef
-from ..skills.wording import adjusted_text, detections_text, ocr_text, segments_text
+from ..skills.wording import (
+    adjusted_text,
+    detections_text,
+    ocr_text,
+    regions_text,
+    retrieved_text,
+    segments_text,
+    tags_text,
+)
 from .lettering import draw_line, draw_name
 
 __all__ = ["TELLING", "answer_to", "fail", "invent_result", "tell_differently"]
@@ -186,15 +194,14 @@ def _caption(call: _Call) -> Outcome:
 def _tag(call: _Call) -> Outcome:
     tags = call.rng.sample(_TAGS, call.rng.randint(2, 5))
     tags += [call.rng.choice(call.nouns)[0] for _ in range(3)]
-    return f"{len(tags)} tags: {', '.join(tags)}.", ()
+    return tags_text(tags), ()
 
 
 def _retrieve(call: _Call) -> Outcome:
     asked = (value for value in call.arguments.values() if isinstance(value, int))
     wanted = next(asked, call.rng.randint(2, 5))
     count = 0 if call.rng.random() < 0.1 else min(wanted, 6)
-    text = f"Found {count} similar pictures." if count else "Found no similar pictures."
-    return text, [Artifact(image=call.image) for _ in range(count)]
+    return retrieved_text(count), [Artifact(image=call.image) for _ in range(count)]
 
 
 def _made(text: str) -> Callable[[_Call], Outcome]:
@@ -203,8 +210,8 @@ def _made(text: str) -> Callable[[_Call], Outcome]:
 
 def _describe_regions(call: _Call) -> Outcome:
     count = call.rng.randint(2, 4)
-    lines = [f"{list(_box(call.rng))} {_sentence(call.rng, call.nouns)}" for _ in range(count)]
-    return "\n".join([f"Described {count} regions:", *lines]), ()
+    regions = [(_box(call.rng), _sentence(call.rng, call.nouns)) for _ in range(count)]
+    return regions_text(regions), ()
 
 
 _INVENT: dict[str, Callable[[_Call], Outcome]] = {

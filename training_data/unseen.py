@@ -8,7 +8,7 @@ from pathlib import Path
 from ..skills.calls import SkillSpec
 from ..skills.errors import BadInput
 from .bank import Bank, InventedSkill, read_invented
-from .catalogue import INSTALLED, catalogue
+from .catalogue import EMBEDDED, catalogue
 from .evaluate import Case, ExpectedCall
 from .slots import Filler, fill_value
 
@@ -63,4 +63,4 @@ def _offer(
 
 
 def _known(offered: int) -> list[SkillSpec]:
-    return [catalogue()[name] for name in (catalogue() if offered >= 30 else INSTALLED)]
+    return [catalogue()[name] for name in (catalogue() if offered >= 30 else EMBEDDED)]

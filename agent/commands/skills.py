@@ -1,4 +1,4 @@
-"""`llava-plus skills`: what is installed, from which package, and what is wrong with it."""
+"""`llava-plus skills`: what is installed, what each skill runs on, and what it still lacks."""
 
 from __future__ import annotations
 
@@ -7,45 +7,82 @@ from typing import Any
 
 import click
 
-from ...skills.backends import BACKENDS
-from ...skills.discovery import InstalledSkill, installed_skills
+from ...skills.discovery import InstalledSkill, installed_skills, load_skill
 from ...skills.errors import BadConfiguration
-from ...skills.settings import skill_settings
+from ...skills.readiness import readiness
 from ..report import plain
 
 __all__ = ["command"]
 
 
-@click.command("skills")
+@click.group("skills", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, with every spec.")
-def command(as_json: bool) -> None:
-    """List the installed skills with their package and backend.
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    """List the installed skills: package, backend, licences, and what each one lacks.
 
     A plugin that cannot be imported is listed with its error.
     """
+    if context.invoked_subcommand:
+        return
     rows = [_describe(skill) for skill in installed_skills().values()]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
         return
     for row in rows:
-        name = click.style(row["name"], fg="red" if "error" in row else "cyan", bold=True)
-        backend = f", backend {row['backend']}" if "backend" in row else ""
-        origin = click.style(f"({row['package']}{backend})", dim=True)
-        click.echo(f"{name} {origin}")
-        told = f"cannot be used: {row['error']}" if "error" in row else row["description"]
-        click.echo(f"  {plain(told)}")
+        _show(row)
     if not rows:
         click.echo("no skill is installed")
+
+
+@command.command("pull")
+@click.argument("names", nargs=-1, required=True, metavar="SKILL...")
+def pull(names: tuple[str, ...]) -> None:
+    """Fetch the weights of the SKILLs ahead of their first use.
+
+    They come from the Hugging Face hub and are kept in its cache; how much there is to fetch is
+    told before. HF_ENDPOINT, HF_HOME and HF_TOKEN are heeded.
+    """
+    for name in dict.fromkeys(names):
+        load_skill(name)
+        weights = readiness(name).weights
+        if weights is None:
+            click.echo(f"{name}: needs no weights that have to be fetched")
+            continue
+        plan = weights.plan()
+        if plan.files:
+            size = f"{plan.bytes / 1e6:,.0f} MB in {len(plan.files)} files"
+            click.echo(f"{name}: {weights.name}, {size}")
+            plan.fetch(lambda file: click.echo(f"  checking {file}", err=True))
+        lacks = readiness(name).lacks
+        if lacks:
+            raise BadConfiguration(f"{weights.name} is not all that {name} needs: {lacks}")
+        click.echo(f"{name}: ready")
+
+
+def _show(row: dict[str, Any]) -> None:
+    name = click.style(row["name"], fg="red" if "error" in row else "cyan", bold=True)
+    origin = row["package"]
+    if "backend" in row:
+        origin += f", backend {row['backend']}, {row['licence']}, weights {row['weights_licence']}"
+    click.echo(f"{name} {click.style(f'({origin})', dim=True)}")
+    told = f"cannot be used: {row['error']}" if "error" in row else row["description"]
+    click.echo(f"  {plain(told)}")
+    if row.get("lacks"):
+        click.echo(f"  not on offer: {plain(row['lacks'])}")
 
 
 def _describe(installed: InstalledSkill) -> dict[str, Any]:
     row: dict[str, Any] = {"name": installed.name, "package": installed.package}
     try:
         spec = installed.load().spec
-        if backends := BACKENDS.get(installed.name):
-            settings = skill_settings(installed.name)
-            row["backend"] = settings.get("backend", next(iter(backends)))
         row |= {"description": spec.description, "parameters": spec.parameters}
+        ready = readiness(installed.name)
+        if ready.licence:
+            row["backend"] = ready.backend
+            row["licence"], row["weights_licence"] = ready.licence
+            row["weights"] = ready.weights.name if ready.weights else None
+            row["lacks"] = ready.lacks
     except BadConfiguration as error:
         row["error"] = str(error)
     return row

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from ...skills.discovery import installed_skills
+from ...skills.readiness import usable_skills
 from ...skills.worker import SECRET_VARIABLE
 from ...skills.worker import main as serve_skills
 
@@ -21,16 +21,16 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @click.option("--port", type=click.IntRange(0, 65535), default=8001, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="Where skills put their weights.")
 def command(names: tuple[str, ...], host: str, port: int, device: str) -> int:
-    """Serve the SKILLs, or all that are installed, until stopped.
+    """Serve the SKILLs, or all that lack no weights, until stopped.
 
     One line {"url": ...} is printed once calls are taken. With LLAVA_PLUS_WORKER_SECRET set,
     only callers that have the same secret are served.
     """
     if host not in _LOOPBACK and not os.environ.get(SECRET_VARIABLE):
         click.echo(f"warning: {host} is open to others; set {SECRET_VARIABLE}", err=True)
-    skills = names or tuple(installed_skills())
+    skills = names or tuple(usable_skills())
     if not skills:
-        raise click.UsageError("no skill is installed")
+        raise click.UsageError("no skill that lacks no weights is installed")
     return serve_skills(
         [*skills, "--host", host, "--port", str(port), "--device", device],
     )

@@ -18,6 +18,7 @@ from ..scratch import build_model, build_processor, train_tokenizer
 from .alignment import align_vision
 from .examples import DataSource, ShowsLooks, load_source
 from .language_start import LanguageStart, load_language_start
+from .optimizing import Optimizers
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Run:
     source: DataSource
     processor: LlavaProcessor
     model: LlavaForConditionalGeneration
-    optimizer: torch.optim.Optimizer
+    optimizers: Optimizers
     step: int = 0
     log: list[Progress] = field(default_factory=list)
 
@@ -92,7 +93,8 @@ def open_run(
         noted.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
     model.model.language_model.set_attn_implementation("shared_prefix")
     model.to(torch.device(device))  # type: ignore[arg-type]
-    run = Run(recipe, folder, source, processor, model, _optimizer(model, recipe))
+    optimizers = Optimizers(model, weight_decay=recipe.weight_decay)
+    run = Run(recipe, folder, source, processor, model, optimizers)
     if run.checkpoint.exists():
         _restore(run, device)
     return run
@@ -168,22 +170,12 @@ def _align(
     )
 
 
-def _optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices only, as is usual."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
-
-
 def save_run(run: Run) -> None:
     """Write the state of the run; a kill in the middle leaves the one before whole."""
     state = {
         "step": run.step,
         "model": run.model.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
+        "optimizers": run.optimizers.state_dict(),
     }
     fresh = run.checkpoint.with_suffix(".new")
     torch.save(state, fresh)
@@ -197,7 +189,7 @@ def save_run(run: Run) -> None:
 def _restore(run: Run, device: str) -> None:
     state: dict[str, Any] = torch.load(run.checkpoint, map_location=device, weights_only=True)
     run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
+    run.optimizers.load_state_dict(state["optimizers"])
     run.step = state["step"]
     log = run.folder / "log.jsonl"
     if log.exists():

@@ -149,16 +149,14 @@ def _held_out(run: Run) -> list[list[Example]]:
 def _step(run: Run, batch: Batch, device: str) -> Progress:
     started = time.monotonic()
     rate = learning_rate(run.recipe, run.step)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
     run.model.train()
-    run.optimizer.zero_grad(set_to_none=True)
+    run.optimizers.zero_grad()
     with _weights(run):
         total, count = _loss(run, batch, device)
         loss = total / count
         loss.backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.gradient_norm)
-    run.optimizer.step()
+    run.optimizers.step(rate)
     run.step += 1
     seconds = time.monotonic() - started
     return Progress(run.step, loss.item(), rate, batch.ids.numel(), seconds)

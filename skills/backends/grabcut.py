@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Corners, Mask, Position
+from . import Licence, Packages
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,9 @@ class GrabCutOutliner:
 
     rounds: int = Field(default=4, ge=1, le=50)
     threads: int = Field(default=2, ge=1)
+
+    licence: ClassVar[Licence] = Licence("Apache-2.0", "none needed")
+    packages: ClassVar[Packages] = Packages("vision", ("cv2",))
 
     def load(self, device: str) -> None:
         """Import OpenCV; it runs on the CPU whatever `device` is."""

@@ -12,7 +12,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Corners
-from . import Detection, Findings
+from ..weights import Weights
+from . import Detection, Findings, Licence, Packages
 from .pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ class _OpenVocabulary(ABC):
     _processor: Any = field(default=None, init=False, repr=False)
 
     kind: ClassVar[str]
+    licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
+    packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
+
+    @property
+    def weights(self) -> Weights:
+        """The repository or folder of the model."""
+        return Weights(self.model)
 
     @property
     def vocabulary(self) -> Sequence[str]:

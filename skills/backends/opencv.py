@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Corners
 from ..wording import joined
-from . import Detection, Findings
+from . import Detection, Findings, Licence, Packages
 from .opencv_words import KINDS, caveat, meaning
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ class OpenCVDetector:
     """A `Detector` for the few kinds of things that classic detectors know."""
 
     threads: int = Field(default=2, ge=1)
+
+    licence: ClassVar[Licence] = Licence("Apache-2.0", "Intel licence (BSD-like), in the package")
+    packages: ClassVar[Packages] = Packages("vision", ("cv2",))
 
     @property
     def vocabulary(self) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadConfiguration
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["load_pretrained", "numbers_called"]
 
 
+@cache
 def load_pretrained(
     kind: str, name: str, device: str, dtype: str
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """The model `name` of the type `kind` (`sam`, as its configuration says) and its processor.
 
-    Raises `BadConfiguration` when a package is missing, or the model is not there or of another
-    type.
+    Backends that ask for the same one share it. Of several types, `clip or siglip`, it may have
+    any. Raises `BadConfiguration` when a package is missing, or the model is not there or of
+    another type.
     """
     try:
         import transformers
@@ -32,7 +35,7 @@ def load_pretrained(
     logging.disable_progress_bar()
     try:
         config = transformers.AutoConfig.from_pretrained(name)
-        if config.model_type != kind:
+        if config.model_type not in kind.split(" or "):
             raise BadConfiguration(f"the model {name!r} is a {config.model_type}, not a {kind}")
         processor = transformers.AutoProcessor.from_pretrained(name)
         architecture: Any = getattr(transformers, config.architectures[0])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadSkillUse
 from ..geometry import Corners
-from . import TextLine
+from . import Licence, Packages, TextLine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,9 @@ class RapidOCRReader:
     threads: int = Field(default=2, ge=1)
     min_score: float = Field(default=0.5, ge=0, le=1)
     _engine: Any = field(default=None, init=False, repr=False)
+
+    licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0, in the package")
+    packages: ClassVar[Packages] = Packages("ocr", ("rapidocr", "onnxruntime"))
 
     def load(self, device: str) -> None:
         """Load the models, on the CPU whatever `device` is, and run them once."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Corners, Mask, Position
+from ..weights import Weights
+from . import Licence, Packages
 from .pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ class SamOutliner:
     _processor: Any = field(default=None, init=False, repr=False)
     _encoded: Any = field(default=None, init=False, repr=False)
     """The last image, and what the model made of it."""
+
+    licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
+    packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
+
+    @property
+    def weights(self) -> Weights:
+        """The repository or folder of the model."""
+        return Weights(self.model)
 
     def load(self, device: str) -> None:
         """Load the model. Raises `BadConfiguration` when it is not there."""

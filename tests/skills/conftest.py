@@ -14,8 +14,10 @@ from skimage import data
 def _default_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """No settings of the machine that the tests run on."""
+    """No settings of the machine that the tests run on, and none of its folders."""
     monkeypatch.chdir(tmp_path_factory.mktemp("settings"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
     for skill in ("OCR", "DETECT", "SEGMENT"):
         monkeypatch.delenv(f"LLAVA_PLUS_{skill}_BACKEND", raising=False)
     monkeypatch.delenv("LLAVA_PLUS_CONFIG", raising=False)

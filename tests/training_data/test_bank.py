@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from llava_plus.skills.adjust import WHOLE_ONLY
 from llava_plus.skills.errors import BadInput
 from llava_plus.training_data.bank import Bank, read_invented, split_arguments
 from llava_plus.training_data.catalogue import catalogue
@@ -114,6 +115,17 @@ def test_what_is_malformed_is_named_with_its_line(
     bank = Bank(tmp_path)
     with pytest.raises(BadInput, match=rf"{path.name}:\d+: .*{words}"):
         getattr(bank, part)
+
+
+def test_no_plan_turns_a_part_of_an_image() -> None:
+    """`adjust` refuses it, so nobody should learn it."""
+    steps = [(plan, step) for plan in Bank().plans for steps in plan.rounds for step in steps]
+    turned = [
+        plan.text
+        for plan, step in steps
+        if step.arguments.get("operation") in WHOLE_ONLY and "target" in step.arguments
+    ]
+    assert not turned
 
 
 def test_arguments_are_split_at_semicolons() -> None:

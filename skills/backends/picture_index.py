@@ -1,0 +1,246 @@
+"""A collection of pictures that can be searched: their vectors, in a folder of its own.
+
+The folder holds `about.json`, and the two files of one generation that it names: the vectors
+(usearch, HNSW; Malkov and Yashunin 2016) and the list of pictures, one JSON object a line. A new
+generation is written beside the old one before `about.json` is replaced, so a kill loses nothing
+that was saved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
+
+from ..errors import BadConfiguration, BadInput
+from ..folders import data_folder
+from ..images import read_image
+from ..weights import Weights
+from . import Licence, Packages, Retrieved
+from .embedding import Embedder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["MODEL", "Picture", "PictureIndex", "PictureSearch", "default_folder"]
+
+MODEL = "openai/clip-vit-base-patch32"
+_AT_ONCE = 256
+"""So many new pictures are embedded before the index is saved again."""
+
+
+def default_folder() -> Path:
+    """Where an index lies when nobody says where."""
+    return data_folder() / "pictures"
+
+
+class Picture(BaseModel):
+    """A file of the collection; `size` and `changed` tell whether it is still the same."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    size: int
+    changed: int
+    caption: str = ""
+
+    @classmethod
+    def at(cls, path: Path, caption: str = "") -> Picture:
+        """The file as it is now. Raises `OSError`."""
+        state = path.stat()
+        return cls(path=path, size=state.st_size, changed=state.st_mtime_ns, caption=caption)
+
+    def read(self) -> Image:
+        """The picture, upright and in RGB. Raises `BadInput`."""
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{self.path} cannot be read: {error.strerror}") from error
+        return read_image(data, name=str(self.path))[1]
+
+
+class _About(BaseModel):
+    model: str
+    width: int = 0
+    generation: int = 0
+
+
+class PictureIndex:
+    """The pictures of a folder that was indexed, by key, and the search among their vectors.
+
+    Raises `BadConfiguration` when the folder holds something else.
+    """
+
+    def __init__(self, folder: Path, model: str = MODEL) -> None:
+        self.folder = folder
+        self.pictures: dict[int, Picture] = {}
+        self._about = _About(model=model)
+        self._vectors: Any = None
+        if (folder / "about.json").exists():
+            self._read()
+
+    @property
+    def model(self) -> str:
+        """The model that made the vectors."""
+        return self._about.model
+
+    def nearest(self, vector: Any, k: int) -> list[tuple[Picture, float]]:
+        """Up to `k` pictures with their cosine, the nearest first."""
+        if not self.pictures:
+            return []
+        matches = self._vectors.search(vector, min(k, len(self.pictures)))
+        return [
+            (self.pictures[int(key)], 1 - float(distance))
+            for key, distance in zip(matches.keys, matches.distances, strict=True)
+        ]
+
+    def update(
+        self,
+        pictures: Iterable[Picture],
+        embedder: Embedder,
+        *,
+        done: Callable[[int], object] = lambda count: None,
+        refused: Callable[[BadInput], object] = lambda error: None,
+    ) -> tuple[int, int]:
+        """Make the index hold just these pictures; how many came in, and how many went.
+
+        One that has not changed is not embedded again. `done` hears of every few that are
+        finished, `refused` of each one that cannot be read, which is left out.
+        """
+        wanted = {picture.path: picture for picture in pictures}
+        here = {picture.path: key for key, picture in self.pictures.items()}
+        gone = [k for path, k in here.items() if wanted.get(path) != self.pictures[k]]
+        for key in gone:
+            self._vectors.remove(key)
+            del self.pictures[key]
+        kept = {picture.path for picture in self.pictures.values()}
+        new = [picture for path, picture in wanted.items() if path not in kept]
+        done(len(wanted) - len(new))
+        added = 0
+        for start in range(0, len(new), _AT_ONCE):
+            part = dict(_readable(new[start : start + _AT_ONCE], refused))
+            if part:
+                self._add(part, embedder)
+                self._save()
+            added += len(part)
+            done(len(new[start : start + _AT_ONCE]))
+        if gone or not added:
+            self._save()
+        return added, len(gone)
+
+    def _add(self, pictures: Mapping[Picture, Image], embedder: Embedder) -> None:
+        import numpy as np
+        from usearch.index import Index
+
+        vectors = embedder.images(list(pictures.values()))
+        if self._vectors is None:
+            self._about.width = vectors.shape[1]
+            self._vectors = Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
+        first = max(self.pictures, default=-1) + 1
+        keys = np.arange(first, first + len(vectors), dtype=np.uint64)
+        self._vectors.add(keys, vectors)
+        self.pictures |= {int(key): picture for key, picture in zip(keys, pictures, strict=True)}
+
+    def _file(self, kind: str, generation: int) -> Path:
+        return self.folder / f"{kind}-{generation}"
+
+    def _save(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        before = self._about.generation
+        self._about.generation += 1
+        with self._file("pictures", before + 1).open("w", encoding="utf-8") as file:
+            for key, picture in self.pictures.items():
+                line = {"key": key, **picture.model_dump(mode="json")}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        if self._vectors is not None:
+            self._vectors.save(str(self._file("vectors", before + 1)))
+        fresh = self.folder / "about.new"
+        fresh.write_text(self._about.model_dump_json(), encoding="utf-8")
+        fresh.replace(self.folder / "about.json")
+        for kind in ("pictures", "vectors"):
+            self._file(kind, before).unlink(missing_ok=True)
+
+    def _read(self) -> None:
+        from usearch.index import Index
+
+        about = self.folder / "about.json"
+        try:
+            self._about = _About.model_validate_json(about.read_text(encoding="utf-8"))
+            listed = self._file("pictures", self._about.generation).read_text(encoding="utf-8")
+            for line in listed.splitlines():
+                entry = json.loads(line)
+                self.pictures[entry.pop("key")] = Picture.model_validate(entry)
+        except (OSError, ValidationError, ValueError, KeyError) as error:
+            raise BadConfiguration(
+                f"{self.folder} holds no index that can be read: {error}"
+            ) from error
+        if self._about.width:
+            self._vectors = Index.restore(str(self._file("vectors", self._about.generation)))
+            if self._vectors is None or len(self._vectors) != len(self.pictures):
+                raise BadConfiguration(f"the index in {self.folder} is damaged; make it again")
+
+
+def _readable(
+    pictures: Sequence[Picture], refused: Callable[[BadInput], object]
+) -> Iterator[tuple[Picture, Image]]:
+    for picture in pictures:
+        try:
+            yield picture, picture.read()
+        except BadInput as error:
+            refused(error)
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class PictureSearch:
+    """A `Retriever` in the index in a folder, with the model that the index was made with."""
+
+    index: Path = field(default_factory=default_folder)
+    dtype: str = "float32"
+    _opened: Any = field(default=None, init=False, repr=False)
+    _embedder: Any = field(default=None, init=False, repr=False)
+
+    licence: ClassVar[Licence] = Licence("Apache-2.0", "MIT")
+    packages: ClassVar[Packages] = Packages("retrieval", ("torch", "transformers", "usearch"))
+
+    @property
+    def weights(self) -> Weights:
+        """The repository or folder of the model."""
+        about = self.index / "about.json"
+        if not about.exists():
+            return Weights(MODEL)
+        return Weights(_About.model_validate_json(about.read_text(encoding="utf-8")).model)
+
+    def lacks(self) -> str:
+        """What has to be made before a search, if anything."""
+        if (self.index / "about.json").exists():
+            return ""
+        return f"there is no index in {self.index}: llava-plus index FOLDER"
+
+    def load(self, device: str) -> None:
+        """Open the index and load its model. Raises `BadConfiguration`."""
+        if lacking := self.lacks():
+            raise BadConfiguration(lacking)
+        self._opened = PictureIndex(self.index)
+        self._embedder = Embedder(self._opened.model, self.dtype)
+        self._embedder.load(device)
+
+    def search(self, image: Image | None, query: str | None, k: int) -> Sequence[Retrieved]:
+        """Up to `k` pictures like the image, like the words, or like both, the nearest first."""
+        vectors = []
+        if image is not None:
+            vectors.append(self._embedder.images([image])[0])
+        if query is not None:
+            vectors.append(self._embedder.texts([query])[0])
+        return [
+            Retrieved(path=str(picture.path), caption=picture.caption, score=round(cosine, 4))
+            for picture, cosine in self._opened.nearest(sum(vectors), k)
+        ]
+
+    def open(self, found: Retrieved) -> Image:
+        """A picture that was found. Raises `BadInput` when it cannot be read any more."""
+        return Picture.at(Path(found.path)).read()

@@ -1,0 +1,111 @@
+"""Keywords for an image by comparing it with the words of a vocabulary, none of them trained for.
+
+The vocabulary ships as `tags.txt`; a model that puts images and words into one space (SigLIP,
+CLIP) says which of them fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from ..errors import BadConfiguration
+from ..folders import cache_folder
+from ..weights import Weights
+from . import Licence, Packages, Tag
+from .embedding import Embedder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+__all__ = ["VOCABULARY", "ZeroShotTagger", "read_vocabulary"]
+
+VOCABULARY = Path(__file__).with_name("tags.txt")
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class ZeroShotTagger:
+    """Up to `most` tags with a score of `threshold` or more.
+
+    SigLIP's score of a tag is the chance that it fits, whatever else does; CLIP's is its share
+    among all tags. `vocabulary` is a text file with a tag a line, where `#` begins a comment.
+    """
+
+    model: str = "google/siglip-base-patch16-224"
+    dtype: str = "float32"
+    vocabulary: Path = VOCABULARY
+    most: int = Field(default=10, ge=1, le=100)
+    threshold: float = Field(default=0.02, ge=0, le=1)
+    _embedder: Any = field(default=None, init=False, repr=False)
+    _names: Any = field(default=None, init=False, repr=False)
+    _vectors: Any = field(default=None, init=False, repr=False)
+
+    licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
+    packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
+
+    @property
+    def weights(self) -> Weights:
+        """The repository or folder of the model."""
+        return Weights(self.model)
+
+    def load(self, device: str) -> None:
+        """Load the model and turn the vocabulary into vectors. Raises `BadConfiguration`."""
+        self._names = read_vocabulary(self.vocabulary)
+        self._embedder = Embedder(self.model, self.dtype)
+        self._embedder.load(device)
+        self._vectors = self._vectors_of([f"a photo of {name}" for name in self._names])
+
+    def _vectors_of(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of texts, which take minutes to compute and so are kept on disk."""
+        import numpy as np
+
+        told = "\n".join([self._embedder.fingerprint, self.dtype, *texts])
+        kept = cache_folder() / "tags" / f"{hashlib.sha256(told.encode()).hexdigest()}.npy"
+        if kept.is_file():
+            with suppress(ValueError, EOFError):  # cut short or no array: it is made again
+                return np.load(kept, allow_pickle=False)  # type: ignore[no-any-return]
+        vectors: NDArray[np.float32] = self._embedder.texts(texts)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        fresh = kept.with_suffix(f".{os.getpid()}.npy")
+        np.save(fresh, vectors)
+        fresh.replace(kept)
+        return vectors
+
+    def tags(self, image: Image) -> Sequence[Tag]:
+        """The tags that fit, the surest first."""
+        import numpy as np
+
+        odds = self._embedder.odds(self._embedder.images([image])[0] @ self._vectors.T)
+        if self._embedder.scores_each:
+            scores = 1 / (1 + np.exp(-odds))
+        else:
+            shares = np.exp(odds - odds.max())
+            scores = shares / shares.sum()
+        best = np.argsort(-scores, kind="stable")[: self.most]
+        return [
+            Tag(name=self._names[index], score=round(float(scores[index]), 4))
+            for index in best
+            if scores[index] >= self.threshold
+        ]
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """The tags of a text file, each once. Raises `BadConfiguration`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfiguration(f"the vocabulary {path} cannot be read: {error}") from error
+    tags = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not tags:
+        raise BadConfiguration(f"the vocabulary {path} holds no tag")
+    return list(dict.fromkeys(tags))

@@ -1,0 +1,70 @@
+"""Small diffusion pipelines with random weights, saved in the format of diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+
+__all__ = ["save_editor", "save_inpainter", "save_painter"]
+
+LETTERS = [chr(code) for code in range(97, 123)]
+
+
+def save_painter(folder: Path) -> None:
+    """Stable Diffusion, text to image."""
+    StableDiffusionPipeline(**_parts(in_channels=4)).save_pretrained(folder)
+
+
+def save_editor(folder: Path) -> None:
+    """InstructPix2Pix: the image joins the noise as four more channels."""
+    StableDiffusionInstructPix2PixPipeline(**_parts(in_channels=8)).save_pretrained(folder)
+
+
+def save_inpainter(folder: Path) -> None:
+    """Stable Diffusion for inpainting: the mask and the masked image make five more channels."""
+    StableDiffusionInpaintPipeline(**_parts(in_channels=9)).save_pretrained(folder)
+
+
+def _parts(*, in_channels: int) -> dict[str, Any]:
+    words = ["!", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizerFast(
+        vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=16
+    )
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=len(words), max_position_embeddings=16,
+        bos_token_id=len(words) - 2, eos_token_id=len(words) - 1,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=in_channels, out_channels=4, cross_attention_dim=16,
+        block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    return {
+        "vae": vae,
+        "text_encoder": CLIPTextModel(text),
+        "tokenizer": tokenizer,
+        "unet": unet,
+        "scheduler": DDIMScheduler(clip_sample=False, steps_offset=1),
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
