@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -9,11 +10,13 @@ from pydantic import Field
 
 from . import wording
 from .backends import Retrieved, Retriever
-from .errors import BadSkillUse
+from .errors import BadInput, BadSkillUse
 from .settings import create_backend
 from .skill import Image, ImageArgument, Skill, SkillOutput
 
 __all__ = ["FoundPictures", "Retrieve"]
+
+log = logging.getLogger(__name__)
 
 _USUAL = 5
 """Pictures that are brought when nobody says how many."""
@@ -60,6 +63,12 @@ class Retrieve(Skill):
         """Look for up to `k` pictures like the image, like the words, or like both."""
         if image is None and query is None:
             raise BadSkillUse("retrieve: give an image, a query in words, or both")
-        found = tuple(self._retriever.search(image, query, k or _USUAL))
-        pictures = tuple(self._retriever.open(one) for one in found)
-        return FoundPictures(found=found, pictures=pictures)
+        found, pictures = [], []
+        for one in self._retriever.search(image, query, k or _USUAL):
+            try:
+                pictures.append(self._retriever.open(one))
+            except BadInput as error:  # it was moved or damaged since it was indexed
+                log.warning("%s; index the collection again", error)
+                continue
+            found.append(one)
+        return FoundPictures(found=tuple(found), pictures=tuple(pictures))

@@ -19,7 +19,7 @@ from .errors import BadConfiguration
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-__all__ = ["HasWeights", "Plan", "Weights"]
+__all__ = ["Download", "HasWeights", "Weights"]
 
 _SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml")
 _NUMBERS = (".safetensors", ".bin")
@@ -57,10 +57,10 @@ class Weights:
         except (LocalEntryNotFoundError, HFValidationError):
             return False
 
-    def plan(self) -> Plan:
+    def download(self) -> Download:
         """What there is to fetch. Raises `BadConfiguration` when the hub does not know it."""
         if Path(self.name).is_dir():
-            return Plan(self.name, files=())
+            return Download(self.name, files=())
         from huggingface_hub import HfApi
 
         try:
@@ -71,11 +71,11 @@ class Weights:
             ) from error
         wanted = set(_wanted(file.rfilename for file in info.siblings or ()))
         files = tuple(file for file in info.siblings or () if file.rfilename in wanted)
-        return Plan(self.name, files)
+        return Download(self.name, files)
 
 
 @dataclass(frozen=True)
-class Plan:
+class Download:
     """The files of a repository that loading needs."""
 
     name: str

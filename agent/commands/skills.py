@@ -49,11 +49,11 @@ def pull(names: tuple[str, ...]) -> None:
         if weights is None:
             click.echo(f"{name}: needs no weights that have to be fetched")
             continue
-        plan = weights.plan()
-        if plan.files:
-            size = f"{plan.bytes / 1e6:,.0f} MB in {len(plan.files)} files"
+        download = weights.download()
+        if download.files:
+            size = f"{download.bytes / 1e6:,.0f} MB in {len(download.files)} files"
             click.echo(f"{name}: {weights.name}, {size}")
-            plan.fetch(lambda file: click.echo(f"  checking {file}", err=True))
+            download.fetch(lambda file: click.echo(f"  checking {file}", err=True))
         lacks = readiness(name).lacks
         if lacks:
             raise BadConfiguration(f"{weights.name} is not all that {name} needs: {lacks}")

@@ -14,7 +14,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration, BadInput
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["MODEL", "Picture", "PictureIndex", "PictureSearch", "default_folder"]
 
 MODEL = "openai/clip-vit-base-patch32"
-_AT_ONCE = 256
+_AT_ONCE = 64
 """So many new pictures are embedded before the index is saved again."""
+_SIDE = 512
+"""Pictures are embedded at this many pixels at most, twice what the models look at."""
 
 
 def default_folder() -> Path:
@@ -54,14 +56,6 @@ class Picture(BaseModel):
         """The file as it is now. Raises `OSError`."""
         state = path.stat()
         return cls(path=path, size=state.st_size, changed=state.st_mtime_ns, caption=caption)
-
-    def read(self) -> Image:
-        """The picture, upright and in RGB. Raises `BadInput`."""
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise BadInput(f"{self.path} cannot be read: {error.strerror}") from error
-        return read_image(data, name=str(self.path))[1]
 
 
 class _About(BaseModel):
@@ -135,12 +129,11 @@ class PictureIndex:
 
     def _add(self, pictures: Mapping[Picture, Image], embedder: Embedder) -> None:
         import numpy as np
-        from usearch.index import Index
 
         vectors = embedder.images(list(pictures.values()))
         if self._vectors is None:
             self._about.width = vectors.shape[1]
-            self._vectors = Index(ndim=vectors.shape[1], metric="cos", dtype="f32")
+            self._vectors = _usearch()(ndim=vectors.shape[1], metric="cos", dtype="f32")
         first = max(self.pictures, default=-1) + 1
         keys = np.arange(first, first + len(vectors), dtype=np.uint64)
         self._vectors.add(keys, vectors)
@@ -166,23 +159,53 @@ class PictureIndex:
             self._file(kind, before).unlink(missing_ok=True)
 
     def _read(self) -> None:
-        from usearch.index import Index
-
-        about = self.folder / "about.json"
+        self._about = _read_about(self.folder)
         try:
-            self._about = _About.model_validate_json(about.read_text(encoding="utf-8"))
             listed = self._file("pictures", self._about.generation).read_text(encoding="utf-8")
             for line in listed.splitlines():
                 entry = json.loads(line)
                 self.pictures[entry.pop("key")] = Picture.model_validate(entry)
-        except (OSError, ValidationError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise BadConfiguration(
                 f"{self.folder} holds no index that can be read: {error}"
             ) from error
         if self._about.width:
-            self._vectors = Index.restore(str(self._file("vectors", self._about.generation)))
+            file = self._file("vectors", self._about.generation)
+            self._vectors = _usearch().restore(str(file))
             if self._vectors is None or len(self._vectors) != len(self.pictures):
                 raise BadConfiguration(f"the index in {self.folder} is damaged; make it again")
+
+
+def _read_about(folder: Path) -> _About:
+    try:
+        return _About.model_validate_json((folder / "about.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadConfiguration(f"{folder} holds no index that can be read: {error}") from error
+
+
+def _usearch() -> Any:
+    try:
+        from usearch.index import Index
+    except ImportError as error:
+        raise BadConfiguration(
+            f"an index of pictures needs the packages of llava-plus[retrieval]: {error}"
+        ) from error
+    return Index
+
+
+def _read_picture(path: Path) -> Image:
+    """The picture in a file, upright and in RGB. Raises `BadInput`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+    return read_image(data, name=str(path))[1]
+
+
+def _small(image: Image) -> Image:
+    small = image.copy()
+    small.thumbnail((_SIDE, _SIDE))
+    return small
 
 
 def _readable(
@@ -190,7 +213,7 @@ def _readable(
 ) -> Iterator[tuple[Picture, Image]]:
     for picture in pictures:
         try:
-            yield picture, picture.read()
+            yield picture, _small(_read_picture(picture.path))
         except BadInput as error:
             refused(error)
 
@@ -209,11 +232,8 @@ class PictureSearch:
 
     @property
     def weights(self) -> Weights:
-        """The repository or folder of the model."""
-        about = self.index / "about.json"
-        if not about.exists():
-            return Weights(MODEL)
-        return Weights(_About.model_validate_json(about.read_text(encoding="utf-8")).model)
+        """The repository or folder of the model. Raises `BadConfiguration` for a damaged index."""
+        return Weights(MODEL if self.lacks() else _read_about(self.index).model)
 
     def lacks(self) -> str:
         """What has to be made before a search, if anything."""
@@ -233,7 +253,7 @@ class PictureSearch:
         """Up to `k` pictures like the image, like the words, or like both, the nearest first."""
         vectors = []
         if image is not None:
-            vectors.append(self._embedder.images([image])[0])
+            vectors.append(self._embedder.images([_small(image)])[0])
         if query is not None:
             vectors.append(self._embedder.texts([query])[0])
         return [
@@ -243,4 +263,4 @@ class PictureSearch:
 
     def open(self, found: Retrieved) -> Image:
         """A picture that was found. Raises `BadInput` when it cannot be read any more."""
-        return Picture.at(Path(found.path)).read()
+        return _read_picture(Path(found.path))

@@ -92,6 +92,9 @@ def test_the_nearest_is_found_first(
     )
     words = skill.call({"query": "a blue wall", "k": 6}).model_dump()["found"]
     assert [Path(one["path"]) for one in words] == [files[i] for i in np.argsort(-cosines)]
+    (photos / "blue.png").unlink()
+    fewer = skill.call({"query": "a blue wall", "k": 6})
+    assert fewer.text() == "Found 5 similar pictures.", "one that is gone is left out"
     assert words[0]["score"] == pytest.approx(cosines.max(), abs=1e-3)
 
 
@@ -141,7 +144,8 @@ def test_without_an_index_the_skill_says_how_to_make_one(
         Retrieve().setup("cpu")
 
 
-def test_a_damaged_index_is_named(tmp_path: Path) -> None:
-    (tmp_path / "about.json").write_text('{"model": "m", "width": 16, "generation": 3}')
+@pytest.mark.parametrize("about", ["", '{"model": "m", "width": 16, "generation": 3}'])
+def test_a_damaged_index_is_named(tmp_path: Path, about: str) -> None:
+    (tmp_path / "about.json").write_text(about)
     with pytest.raises(BadConfiguration, match="holds no index that can be read"):
         PictureIndex(tmp_path)
