@@ -74,6 +74,12 @@ class CallFormat:
                 end = end[: end.index(token) + len(token)]
         return cls(begin, separator, tail, end, string_lead, name_key, arguments_key)
 
+    def begun_name(self, reply: str) -> str | None:
+        """The skill's name as far as it is written, where the reply breaks off within one."""
+        _, found, call = reply.rpartition(self.begin)
+        begun = re.fullmatch(rf'\s*\{{"{re.escape(self.name_key)}": "([^"]*)', call)
+        return begun[1] if found and begun else None
+
     def begun_value(self, reply: str) -> str | None:
         """The string of a call as far as it is written, where the reply breaks off within one."""
         _, found, call = reply.rpartition(self.begin)

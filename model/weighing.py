@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..skills.discovery import shipped_skills
 from .advice import Advice
 from .conversation import Conversation, SkillMessage
 from .copying import Copying
@@ -17,7 +18,7 @@ from .shortlist import Shortlist
 __all__ = ["Weighing"]
 
 _LIKELIEST = 40
-"""Among so many tokens those that copy are looked for."""
+"""Among so many tokens those that copy, or go on a name, are looked for."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Weighing:
         results = [m.text for m in messages[last:] if isinstance(m, SkillMessage)]
         advice = None
         if messages[-1].role == "user":
-            advice = Advice(shortlist.nearness(request, conversation.skills))
+            advice = Advice(shortlist.nearness(request, conversation.skills), shipped_skills())
         copied = Copying("\n".join([request, *results])), Copying("\n".join(results))
         return cls(renderer, end_ids, advice, *copied)
 
@@ -63,11 +64,23 @@ class Weighing:
         form = self.renderer.format
         if form.begin not in text:
             return self._copied(logits, text, self.for_words, ends="")
+        name = form.begun_name(text)
+        if name is not None:
+            return self._named(logits, name)
         value = form.begun_value(text)
         return logits if value is None else self._copied(logits, value, self.for_calls, ends='"')
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.renderer.tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    def _named(self, logits: torch.Tensor, begun: str) -> torch.Tensor:
+        """Favour what the shortlist favours, among the likeliest that go on a name."""
+        if self.advice is None:
+            return logits
+        logits = logits.clone()
+        for token in logits.topk(min(_LIKELIEST, len(logits))).indices.tolist():
+            logits[token] += self.advice.for_name(begun, self._text([token]))
+        return logits
 
     def _copied(
         self, logits: torch.Tensor, begun: str, source: Copying, *, ends: str

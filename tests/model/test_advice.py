@@ -12,3 +12,14 @@ def test_a_near_skill_speaks_for_a_call_and_a_far_one_against() -> None:
     assert ADVICE.for_call() == pytest.approx(3)
     assert Advice({"detect": 0.1}, call_weight=10, neutral=0.3).for_call() == pytest.approx(-2)
     assert Advice({}).for_call() == 0
+
+
+def test_a_skill_that_is_new_is_favoured_as_far_as_it_is_nearer_than_all_familiar_ones() -> None:
+    near = {"detect": 0.2, "adjust": 0.5, "dominant_colours": 0.6, "domino": 0.3}
+    advice = Advice(near, frozenset({"detect", "adjust"}), name_weight=10)
+    assert advice.for_name("", "dom") == pytest.approx(1)
+    assert advice.for_name("dom", "inant") == pytest.approx(1)
+    assert advice.for_name("dom", "ino") == 0, "farther than a familiar skill"
+    assert advice.for_name("", "adj") == advice.for_name("", "det") == 0
+    assert advice.for_name("", "no") == 0
+    assert Advice(near, name_weight=10).for_name("", "ad") == pytest.approx(5)
