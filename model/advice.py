@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = ["Advice"]
 
@@ -37,10 +38,19 @@ class Advice:
     def for_name(self, begun: str, piece: str) -> float:
         """What is added to the log-odds of `piece`, where a name is written as far as `begun`."""
         text = (begun + piece).lstrip(" ")
+        fitting = (
+            nearer
+            for name, nearer in self.ahead.items()
+            if f'{name}"'.startswith(text[: len(name) + 1])
+        )
+        return self.name_weight * max(fitting, default=0.0)
+
+    @cached_property
+    def ahead(self) -> dict[str, float]:
+        """The new skills that are nearer than all the familiar ones, by how much."""
         known = max((near for name, near in self.near.items() if name in self.familiar), default=0)
-        ahead = [
-            near - known
+        return {
+            name: near - known
             for name, near in self.near.items()
-            if name not in self.familiar and f'{name}"'.startswith(text[: len(name) + 1])
-        ]
-        return self.name_weight * max([0.0, *ahead])
+            if name not in self.familiar and near > known
+        }

@@ -75,12 +75,17 @@ class Weighing:
 
     def _named(self, logits: torch.Tensor, begun: str) -> torch.Tensor:
         """Favour what the shortlist favours, among the likeliest that go on a name."""
-        if self.advice is None:
-            return logits
+        if self.advice is None or not self.advice.ahead:
+            return logits  # mostly, as in `_copied`
         logits = logits.clone()
-        for token in logits.topk(min(_LIKELIEST, len(logits))).indices.tolist():
-            logits[token] += self.advice.for_name(begun, self._text([token]))
+        for token, piece in self._likeliest(logits):
+            logits[token] += self.advice.for_name(begun, piece)
         return logits
+
+    def _likeliest(self, logits: torch.Tensor) -> list[tuple[int, str]]:
+        """The likeliest tokens, the first one first, and what they spell."""
+        tokens = logits.topk(min(_LIKELIEST, len(logits))).indices.tolist()
+        return [(token, self._text([token])) for token in tokens]
 
     def _copied(
         self, logits: torch.Tensor, begun: str, source: Copying, *, ends: str
@@ -88,11 +93,10 @@ class Weighing:
         """Favour what follows in the source, but not where the model would rather end."""
         if not source.following(begun):
             return logits  # mostly; saves reading forty tokens at every step
-        likeliest = logits.topk(min(_LIKELIEST, len(logits))).indices.tolist()
-        pieces = [self._text([token]) for token in likeliest]
-        if likeliest[0] in self.end_ids or (ends and ends in pieces[0]):
+        tokens, pieces = zip(*self._likeliest(logits), strict=True)
+        if tokens[0] in self.end_ids or (ends and ends in pieces[0]):
             return logits
         logits = logits.clone()
-        for token, favoured in zip(likeliest, source.favoured(begun, pieces), strict=True):
+        for token, favoured in zip(tokens, source.favoured(begun, pieces), strict=True):
             logits[token] += source.weight * favoured
         return logits

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from .backed import BackedSkill
 from .backends import Captioner
-from .settings import create_backend
-from .skill import ImageArgument, Skill, SkillOutput
+from .skill import ImageArgument, SkillOutput
 
 __all__ = ["Caption", "Description"]
 
@@ -19,17 +19,12 @@ class Description(SkillOutput):
         return self.caption
 
 
-class Caption(Skill):
+class Caption(BackedSkill[Captioner]):
     """Describes images with the backend that the settings name."""
 
     name = "caption"
     description = "Describe the whole image in a sentence: what is going on in it."
 
-    def setup(self, device: str) -> None:
-        """Load the backend."""
-        self._captioner: Captioner = create_backend(self.name)
-        self._captioner.load(device)
-
     def run(self, image: ImageArgument) -> Description:
         """Describe the image."""
-        return Description(caption=self._captioner.caption(image))
+        return Description(caption=self.backend.caption(image))

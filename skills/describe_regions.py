@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from . import wording
+from .backed import BackedSkill
 from .backends import RegionDescriber, RegionDescription
-from .settings import create_backend
-from .skill import ImageArgument, Skill, SkillOutput
+from .skill import ImageArgument, SkillOutput
 
 __all__ = ["DescribeRegions", "DescribedRegions"]
 
@@ -17,24 +17,19 @@ class DescribedRegions(SkillOutput):
 
     def summary(self) -> str:
         """How many there are."""
-        return self.text().partition("\n")[0].replace(":", ".")
+        return wording.regions_summary(len(self.regions))
 
     def text(self) -> str:
         """How many there are, and each of them in words."""
         return wording.regions_text([(region.box, region.words) for region in self.regions])
 
 
-class DescribeRegions(Skill):
+class DescribeRegions(BackedSkill[RegionDescriber]):
     """Describes the parts of an image with the backend that the settings name."""
 
     name = "describe_regions"
     description = "Describe each part of an image separately: one sentence a region, with its box."
 
-    def setup(self, device: str) -> None:
-        """Load the backend."""
-        self._describer: RegionDescriber = create_backend(self.name)
-        self._describer.load(device)
-
     def run(self, image: ImageArgument) -> DescribedRegions:
         """Describe the parts that stand out."""
-        return DescribedRegions(regions=tuple(self._describer.describe(image)))
+        return DescribedRegions(regions=tuple(self.backend.describe(image)))

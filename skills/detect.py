@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, StringConstraints
 
 from . import wording
+from .backed import BackedSkill
 from .backends import Detection, Detector, Findings
 from .errors import BadSkillUse
-from .settings import create_backend
-from .skill import ImageArgument, Skill, SkillOutput
+from .skill import ImageArgument, SkillOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,16 +42,11 @@ class FoundThings(SkillOutput):
         return wording.detections_text(objects, self.asked, unknown=self.unknown, note=self.note)
 
 
-class Detect(Skill):
+class Detect(BackedSkill[Detector]):
     """Finds things with the backend that the settings name."""
 
     name = "detect"
     description = "Find, locate or count named things; returns a box for each one."
-
-    def setup(self, device: str) -> None:
-        """Load the backend."""
-        self._detector: Detector = create_backend(self.name)
-        self._detector.load(device)
 
     def run(
         self,
@@ -61,7 +56,7 @@ class Detect(Skill):
     ) -> FoundThings:
         """Look for each label; `threshold` is the score below which a find does not count."""
         asked = distinct(labels)
-        found = look_for(self._detector, image, asked, threshold)
+        found = look_for(self.backend, image, asked, threshold)
         return FoundThings(
             objects=found.objects, asked=tuple(asked), unknown=found.unknown, note=found.note
         )

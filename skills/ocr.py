@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import wording
+from .backed import BackedSkill
 from .backends import TextLine, TextReader
 from .geometry import Box, Corners
-from .settings import create_backend
-from .skill import ImageArgument, Skill, SkillOutput
+from .skill import ImageArgument, SkillOutput
 
 __all__ = ["Ocr", "ReadText"]
 
@@ -27,18 +27,13 @@ class ReadText(SkillOutput):
         return wording.ocr_text([line.text for line in self.lines])
 
 
-class Ocr(Skill):
+class Ocr(BackedSkill[TextReader]):
     """Reads text with the backend that the settings name."""
 
     name = "ocr"
     description = (
         "Read the text written in an image: signs, receipts, labels, documents, handwriting."
     )
-
-    def setup(self, device: str) -> None:
-        """Load the backend."""
-        self._reader: TextReader = create_backend(self.name)
-        self._reader.load(device)
 
     def run(self, image: ImageArgument, region: Box | None = None) -> ReadText:
         """Read the whole image, or one region of it."""
@@ -50,7 +45,7 @@ class Ocr(Skill):
         )
         lines = [
             line.model_copy(update={"box": _placed(line.box, cut)})
-            for line in self._reader.read(part)
+            for line in self.backend.read(part)
         ]
         return ReadText(lines=tuple(_reading_order(lines)))
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from .backed import BackedSkill
 from .backends import ImageEditor, Inpainter, Painter
 from .errors import BadSkillUse
-from .settings import create_backend
-from .skill import Image, ImageArgument, MaskArgument, Skill, SkillOutput
+from .skill import Image, ImageArgument, MaskArgument, SkillOutput
 
 __all__ = ["Edit", "Generate", "Inpaint", "PaintedImage"]
 
@@ -32,23 +32,18 @@ class PaintedImage(SkillOutput):
         yield "", self.image
 
 
-class Generate(Skill):
+class Generate(BackedSkill[Painter]):
     """Makes new pictures with the backend that the settings name."""
 
     name = "generate"
     description = "Make a new picture from words."
 
-    def setup(self, device: str) -> None:
-        """Load the backend."""
-        self._painter: Painter = create_backend(self.name)
-        self._painter.load(device)
-
     def run(self, prompt: Words) -> PaintedImage:
         """Make a picture of what the prompt says."""
-        return PaintedImage(done="Made the picture.", image=self._painter.paint(prompt))
+        return PaintedImage(done="Made the picture.", image=self.backend.paint(prompt))
 
 
-class Edit(Skill):
+class Edit(BackedSkill[ImageEditor]):
     """Changes images as told, with the backend that the settings name."""
 
     name = "edit"
@@ -57,31 +52,21 @@ class Edit(Skill):
         "weather, turn one thing into another."
     )
 
-    def setup(self, device: str) -> None:
-        """Load the backend."""
-        self._editor: ImageEditor = create_backend(self.name)
-        self._editor.load(device)
-
     def run(self, instruction: Words, image: ImageArgument) -> PaintedImage:
         """Change the image; the result has its size."""
-        return PaintedImage(done="Edited the image.", image=self._editor.edit(image, instruction))
+        return PaintedImage(done="Edited the image.", image=self.backend.edit(image, instruction))
 
 
-class Inpaint(Skill):
+class Inpaint(BackedSkill[Inpainter]):
     """Repaints masked areas with the backend that the settings name."""
 
     name = "inpaint"
     description = "Repaint only a masked area of an image so that it shows what the prompt says."
-
-    def setup(self, device: str) -> None:
-        """Load the backend."""
-        self._inpainter: Inpainter = create_backend(self.name)
-        self._inpainter.load(device)
 
     def run(self, image: ImageArgument, mask: MaskArgument, prompt: Words) -> PaintedImage:
         """Repaint what is inside the mask; the rest of the image stays as it is, to the pixel."""
         mask.check_is_for(image)
         if mask.area == 0:
             raise BadSkillUse("the mask is empty: there is no area to repaint")
-        painted = self._inpainter.inpaint(image, mask, prompt)
+        painted = self.backend.inpaint(image, mask, prompt)
         return PaintedImage(done="Repainted the masked area.", image=painted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from .backends import BACKENDS, Backend, Licence
@@ -47,10 +48,16 @@ def readiness(skill: str) -> Readiness:
     if missing := [module for module in backend.packages.modules if find_spec(module) is None]:
         lacks = f"{', '.join(missing)} is missing: pip install llava-plus[{backend.packages.extra}]"
     elif weights and not weights.is_present():
-        lacks = f"its weights {weights.name} are not here: llava-plus skills pull {skill}"
+        lacks = _absent(weights, skill)
     elif isinstance(backend, NeedsMore):
         lacks = backend.lacks()
     return Readiness(name, backend.licence, weights, lacks)
+
+
+def _absent(weights: Weights, skill: str) -> str:
+    if Path(weights.name).is_dir():
+        return f"the folder {weights.name} does not hold the whole model"
+    return f"its weights {weights.name} are not here: llava-plus skills pull {skill}"
 
 
 def usable_skills() -> dict[str, InstalledSkill]:

@@ -9,10 +9,10 @@ from typing import Annotated
 from pydantic import Field
 
 from . import wording
+from .backed import BackedSkill
 from .backends import Retrieved, Retriever
 from .errors import BadInput, BadSkillUse
-from .settings import create_backend
-from .skill import Image, ImageArgument, Skill, SkillOutput
+from .skill import Image, ImageArgument, SkillOutput
 
 __all__ = ["FoundPictures", "Retrieve"]
 
@@ -43,16 +43,11 @@ class FoundPictures(SkillOutput):
             yield "", picture
 
 
-class Retrieve(Skill):
+class Retrieve(BackedSkill[Retriever]):
     """Searches the collection that `llava-plus index` has read."""
 
     name = "retrieve"
     description = "Search a photo collection for similar pictures, by example image or by words."
-
-    def setup(self, device: str) -> None:
-        """Load the backend and the index."""
-        self._retriever: Retriever = create_backend(self.name)
-        self._retriever.load(device)
 
     def run(
         self,
@@ -64,9 +59,9 @@ class Retrieve(Skill):
         if image is None and query is None:
             raise BadSkillUse("retrieve: give an image, a query in words, or both")
         found, pictures = [], []
-        for one in self._retriever.search(image, query, k or _USUAL):
+        for one in self.backend.search(image, query, k or _USUAL):
             try:
-                pictures.append(self._retriever.open(one))
+                pictures.append(self.backend.open(one))
             except BadInput as error:  # it was moved or damaged since it was indexed
                 log.warning("%s; index the collection again", error)
                 continue

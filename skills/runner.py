@@ -10,7 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from .calls import Artifact, SkillResult, SkillUse
-from .errors import DeadlineExceeded, DuplicateSkill, SkillError, UnknownSkill
+from .errors import DeadlineExceeded, DuplicateSkill, LlavaPlusError, SkillError, UnknownSkill
 from .geometry import Mask
 from .images import ImageStore, encode_image
 from .skill import Skill, SkillOutput
@@ -149,7 +149,9 @@ class _Lane:
         try:
             self.skill.setup(self._device)
         except (Exception, SystemExit) as error:  # a skill may fail in any way; it is told
-            log.exception("skill %r could not be set up", self.skill.name)
+            # An error of ours says all there is to say.
+            foreign = not isinstance(error, LlavaPlusError)
+            log.error("skill %r could not be set up", self.skill.name, exc_info=foreign)
             self._broken = f"it could not be set up: {type(error).__name__}: {error}"
         self._is_set_up = True
 

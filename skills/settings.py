@@ -18,9 +18,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from .backends import BACKENDS
 from .discovery import installed_skills
 from .errors import BadConfiguration
+from .skill import describe_validation
 
 __all__ = ["CONFIG_VARIABLE", "backend_name", "create_backend", "skill_settings"]
 
@@ -33,11 +36,9 @@ def create_backend(skill: str) -> Any:
 
     Raises `BadConfiguration` when a name, an option or a package does not fit.
     """
-    settings = skill_settings(skill)
-    settings.pop("backend", None)
-    backends, name = BACKENDS[skill], backend_name(skill)
+    name, settings = _chosen(skill)
     try:
-        backend = pkgutil.resolve_name(backends[name])
+        backend = pkgutil.resolve_name(BACKENDS[skill][name])
     except ImportError as error:
         raise BadConfiguration(
             f"backend {name!r} of the skill {skill!r} needs a package that is missing: {error}"
@@ -49,17 +50,25 @@ def create_backend(skill: str) -> Any:
             raise BadConfiguration(_unknown(where, key, ["backend", *options]))
     try:
         return backend(**settings)
+    except ValidationError as error:
+        told = describe_validation(error)
+        raise BadConfiguration(f"[skills.{skill}] does not fit {name!r}: {told}") from error
     except (TypeError, ValueError) as error:
         raise BadConfiguration(f"[skills.{skill}] does not fit {name!r}: {error}") from error
 
 
 def backend_name(skill: str) -> str:
     """The backend that the settings name for `skill`. Raises `BadConfiguration`."""
-    backends = BACKENDS[skill]
-    name = skill_settings(skill).get("backend", next(iter(backends)))
+    return _chosen(skill)[0]
+
+
+def _chosen(skill: str) -> tuple[str, dict[str, Any]]:
+    """The name of the backend, and its options."""
+    backends, settings = BACKENDS[skill], skill_settings(skill)
+    name = settings.pop("backend", next(iter(backends)))
     if name not in backends:
         raise BadConfiguration(_unknown(f"backend of the skill {skill!r}", name, backends))
-    return str(name)
+    return name, settings
 
 
 def skill_settings(skill: str) -> dict[str, Any]:

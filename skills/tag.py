@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from . import wording
+from .backed import BackedSkill
 from .backends import Tag as Keyword
 from .backends import Tagger
-from .settings import create_backend
-from .skill import ImageArgument, Skill, SkillOutput
+from .skill import ImageArgument, SkillOutput
 
 __all__ = ["Keywords", "Tag"]
 
@@ -21,17 +21,12 @@ class Keywords(SkillOutput):
         return wording.tags_text([tag.name for tag in self.tags])
 
 
-class Tag(Skill):
+class Tag(BackedSkill[Tagger]):
     """Finds keywords with the backend that the settings name."""
 
     name = "tag"
     description = "List keywords for an image: its objects, scene, style (for sorting and search)."
 
-    def setup(self, device: str) -> None:
-        """Load the backend."""
-        self._tagger: Tagger = create_backend(self.name)
-        self._tagger.load(device)
-
     def run(self, image: ImageArgument) -> Keywords:
         """Find the keywords that fit."""
-        return Keywords(tags=tuple(self._tagger.tags(image)))
+        return Keywords(tags=tuple(self.backend.tags(image)))

@@ -22,6 +22,7 @@ __all__ = [
     "ocr_summary",
     "ocr_text",
     "plural",
+    "regions_summary",
     "regions_text",
     "retrieved_text",
     "segments_text",
@@ -65,7 +66,7 @@ def detections_summary(
 
 def _limits(unknown: Sequence[str], note: str) -> str:
     left_out = f"Not looked for (unknown to this detector): {', '.join(unknown)}."
-    return "".join(f" {sentence}" for sentence in (left_out if unknown else "", note) if sentence)
+    return "".join(f" {limit}" for limit in (left_out if unknown else "", note) if limit)
 
 
 def sentence(words: str) -> str:
@@ -76,12 +77,20 @@ def sentence(words: str) -> str:
     return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
 
 
+def regions_summary(count: int) -> str:
+    """How many regions `describe_regions` described."""
+    if not count:
+        return "Found no region to describe."
+    return f"Described {counted(min(count, MAX_OBJECTS), 'region')}."
+
+
 def regions_text(regions: Sequence[tuple[Corners, str]]) -> str:
     """What the LMM reads from `describe_regions`: how many, then the box and words of each."""
+    summary = regions_summary(len(regions))
+    if not regions:
+        return summary
     lines = [f"{box_text(box)} {words}" for box, words in regions[:MAX_OBJECTS]]
-    if not lines:
-        return "Found no region to describe."
-    return "\n".join([f"Described {counted(len(lines), 'region')}:", *lines])
+    return "\n".join([summary.removesuffix(".") + ":", *lines])
 
 
 def tags_text(tags: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import click
 
 from ...skills.backends.embedding import Embedder
 from ...skills.backends.picture_index import MODEL, Picture, PictureIndex, default_folder
-from ...skills.errors import BadConfiguration, BadInput
+from ...skills.errors import BadInput
 
 __all__ = ["command"]
 
@@ -20,9 +20,9 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 @click.command("index")
 @click.argument("sources", nargs=-1, required=True, metavar="FOLDER_OR_FILE...")
 @click.option("--out", type=click.Path(path_type=Path), help="The index's own folder.")
-@click.option("--model", default=MODEL, show_default=True, help="A CLIP or SigLIP model.")
+@click.option("--model", help=f"A CLIP or SigLIP model.  [default: {MODEL}]")
 @click.option("--device", default="cpu", show_default=True, help="Where the model runs.")
-def command(sources: tuple[str, ...], out: Path | None, model: str, device: str) -> None:
+def command(sources: tuple[str, ...], out: Path | None, model: str | None, device: str) -> None:
     """Index the pictures in FOLDERs, and those that FILEs list with captions.
 
     A FILE has a JSON object a line: {"image": PATH, "caption": TEXT}, with paths from its own
@@ -33,11 +33,6 @@ def command(sources: tuple[str, ...], out: Path | None, model: str, device: str)
 
     pictures = list(_pictures(sources))
     index = PictureIndex(out or default_folder(), model)
-    if index.model != model and model != MODEL:
-        raise BadConfiguration(
-            f"the index in {index.folder} was made with {index.model}, not {model}: "
-            "delete that folder, or name another one with --out"
-        )
     embedder = Embedder(index.model)
     embedder.load(device)
     unread: list[BadInput] = []

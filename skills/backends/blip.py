@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ..weights import Weights
 from ..wording import sentence
-from . import Licence, Packages
-from .pretrained import load_pretrained
+from . import Licence
+from .pretrained import Pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,28 +18,15 @@ __all__ = ["Blip2Captioner", "BlipCaptioner"]
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class BlipCaptioner:
+class BlipCaptioner(Pretrained):
     """BLIP: short captions from a beam search over `beams` of up to `longest` words."""
 
     model: str = "Salesforce/blip-image-captioning-base"
-    dtype: str = "float32"
     beams: int = Field(default=3, ge=1, le=20)
     longest: int = Field(default=40, ge=5, le=200)
-    _model: Any = field(default=None, init=False, repr=False)
-    _processor: Any = field(default=None, init=False, repr=False)
 
-    kind: ClassVar[str] = "blip"
+    kinds: ClassVar[tuple[str, ...]] = ("blip",)
     licence: ClassVar[Licence] = Licence("Apache-2.0", "BSD-3-Clause")
-    packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
-
-    @property
-    def weights(self) -> Weights:
-        """The repository or folder of the model."""
-        return Weights(self.model)
-
-    def load(self, device: str) -> None:
-        """Load the model. Raises `BadConfiguration` when it is not there."""
-        self._model, self._processor = load_pretrained(self.kind, self.model, device, self.dtype)
 
     def caption(self, image: Image) -> str:
         """What is in the image, as a sentence."""
@@ -64,5 +49,5 @@ class Blip2Captioner(BlipCaptioner):
     """BLIP-2: a language model that reads the image through a few queries."""
 
     model: str = "Salesforce/blip2-opt-2.7b"
-    kind: ClassVar[str] = "blip-2"
+    kinds: ClassVar[tuple[str, ...]] = ("blip-2",)
     licence: ClassVar[Licence] = Licence("Apache-2.0", "MIT")

@@ -12,7 +12,7 @@ from ..errors import BadConfiguration
 from ..geometry import Mask
 from ..weights import Weights
 from . import Licence, Packages
-from .pretrained import numbers_called
+from .pretrained import cannot_load, numbers_called
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,6 @@ class _Diffusion:
     seed: int | None = None
     safety: bool = True
     _pipeline: Any = field(default=None, init=False, repr=False)
-    _device: str = field(default="cpu", init=False, repr=False)
 
     opens: ClassVar[str]
     """The class of diffusers that opens the model."""
@@ -68,12 +67,9 @@ class _Diffusion:
                 self.model, dtype=numbers_called(self.dtype), **options
             )
         except (OSError, ValueError, ImportError) as error:
-            raise BadConfiguration(
-                f"the model {self.model!r} cannot be loaded; give the name of one on the hub or a "
-                f"folder with one as `model` in the settings: {error}"
-            ) from error
+            raise cannot_load(self.model, error) from error
         pipeline.set_progress_bar_config(disable=True)
-        self._pipeline, self._device = pipeline.to(device), device
+        self._pipeline = pipeline.to(device)
 
     def _run(self, **inputs: Any) -> Image:
         made = self._pipeline(

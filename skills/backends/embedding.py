@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from .pretrained import load_pretrained
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from .pretrained import Pretrained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,24 +17,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["KINDS", "Embedder"]
+__all__ = ["Embedder"]
 
-KINDS = "clip or siglip"
 _AT_ONCE = 32
 
 
-@dataclass
-class Embedder:
+@dataclass(config=ConfigDict(extra="forbid"))
+class Embedder(Pretrained):
     """Gives unit vectors, so that their products are cosines."""
 
-    model: str
-    dtype: str = "float32"
-    _model: Any = field(default=None, init=False, repr=False)
-    _processor: Any = field(default=None, init=False, repr=False)
-
-    def load(self, device: str) -> None:
-        """Load the model. Raises `BadConfiguration` when it is not there."""
-        self._model, self._processor = load_pretrained(KINDS, self.model, device, self.dtype)
+    kinds: ClassVar[tuple[str, ...]] = ("clip", "siglip")
 
     @property
     def scores_each(self) -> bool:
@@ -55,17 +49,15 @@ class Embedder:
         settings = self._model.config.to_json_string(use_diff=False)
         return hashlib.sha256(settings.encode() + words.numpy().tobytes()).hexdigest()
 
-    def images(
-        self, images: Sequence[Image], done: Callable[[int], object] = lambda count: None
-    ) -> NDArray[np.float32]:
-        """Vectors of images, (images, width); `done` hears of every few that are finished."""
+    def images(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """Vectors of images, (images, width)."""
 
         def embed(part: Sequence[Image]) -> torch.Tensor:
             inputs = self._processor(images=list(part), return_tensors="pt")
             pixels = inputs["pixel_values"].to(self._model.device, self._model.dtype)
             return self._pooled(self._model.get_image_features(pixel_values=pixels))
 
-        return self._in_parts(images, embed, done)
+        return self._in_parts(images, embed)
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of texts, (texts, width); what is too long for the model is cut."""
@@ -84,7 +76,7 @@ class Embedder:
                 inputs.pop("attention_mask", None)
             return self._pooled(self._model.get_text_features(**inputs))
 
-        return self._in_parts(texts, embed, lambda count: None)
+        return self._in_parts(texts, embed)
 
     @staticmethod
     def _pooled(features: Any) -> torch.Tensor:
@@ -93,9 +85,7 @@ class Embedder:
 
     @staticmethod
     def _in_parts(
-        items: Sequence[Any],
-        embed: Callable[[Sequence[Any]], torch.Tensor],
-        done: Callable[[int], object],
+        items: Sequence[Any], embed: Callable[[Sequence[Any]], torch.Tensor]
     ) -> NDArray[np.float32]:
         import torch
         from torch.nn.functional import normalize
@@ -104,7 +94,6 @@ class Embedder:
             for start in range(0, len(items), _AT_ONCE):
                 part = items[start : start + _AT_ONCE]
                 yield normalize(embed(part).float(), dim=-1).cpu()
-                done(len(part))
 
         with torch.inference_mode():
             vectors: NDArray[np.float32] = torch.cat(list(parts())).numpy()

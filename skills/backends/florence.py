@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Corners
-from ..weights import Weights
 from ..wording import sentence
-from . import Licence, Packages, RegionDescription
-from .pretrained import load_pretrained
+from . import Licence, RegionDescription
+from .pretrained import Pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,27 +20,15 @@ __all__ = ["Florence2Captioner", "Florence2RegionDescriber"]
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class _Florence2:
+class _Florence2(Pretrained):
     """What the tasks of Florence-2 share: one model that is asked with a word for each task."""
 
     model: str = "florence-community/Florence-2-base"
-    dtype: str = "float32"
     beams: int = Field(default=3, ge=1, le=20)
     longest: int = Field(default=512, ge=5, le=1024)
-    _model: Any = field(default=None, init=False, repr=False)
-    _processor: Any = field(default=None, init=False, repr=False)
 
+    kinds: ClassVar[tuple[str, ...]] = ("florence2",)
     licence: ClassVar[Licence] = Licence("Apache-2.0", "MIT")
-    packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
-
-    @property
-    def weights(self) -> Weights:
-        """The repository or folder of the model."""
-        return Weights(self.model)
-
-    def load(self, device: str) -> None:
-        """Load the model. Raises `BadConfiguration` when it is not there."""
-        self._model, self._processor = load_pretrained("florence2", self.model, device, self.dtype)
 
     def _ask(self, image: Image, task: str) -> Any:
         """What the model answers to a task, as its processor reads it."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Corners
-from ..weights import Weights
-from . import Detection, Findings, Licence, Packages
-from .pretrained import load_pretrained
+from . import Detection, Findings
+from .pretrained import Pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -24,37 +22,20 @@ __all__ = ["GroundingDinoDetector", "Owlv2Detector"]
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class _OpenVocabulary(ABC):
-    """What open-vocabulary detectors share: loading, thresholds, the likeliest label of a box.
+class _OpenVocabulary(Pretrained, ABC):
+    """What open-vocabulary detectors share: thresholds, the likeliest label of a box.
 
     Boxes of one label that overlap by more than `overlap` (intersection over union) are one
     thing, of which the surest stays.
     """
 
-    model: str = ""
-    dtype: str = "float32"
     threshold: float = Field(default=0.3, ge=0, le=1)
     overlap: float = Field(default=0.7, ge=0, le=1)
-    _model: Any = field(default=None, init=False, repr=False)
-    _processor: Any = field(default=None, init=False, repr=False)
-
-    kind: ClassVar[str]
-    licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
-    packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
-
-    @property
-    def weights(self) -> Weights:
-        """The repository or folder of the model."""
-        return Weights(self.model)
 
     @property
     def vocabulary(self) -> Sequence[str]:
         """Empty: it takes any label."""
         return ()
-
-    def load(self, device: str) -> None:
-        """Load the model. Raises `BadConfiguration` when it is not there."""
-        self._model, self._processor = load_pretrained(self.kind, self.model, device, self.dtype)
 
     def detect(self, image: Image, labels: Sequence[str], threshold: float | None) -> Findings:
         """Things with a score of `threshold` or more, the surest first within a label."""
@@ -96,7 +77,7 @@ class GroundingDinoDetector(_OpenVocabulary):
     """
 
     model: str = "IDEA-Research/grounding-dino-tiny"
-    kind: ClassVar[str] = "grounding-dino"
+    kinds: ClassVar[tuple[str, ...]] = ("grounding-dino",)
 
     def _portions(self, labels: Sequence[str]) -> Iterator[Sequence[str]]:
         room = self._model.config.max_text_len
@@ -146,7 +127,7 @@ class Owlv2Detector(_OpenVocabulary):
     """OWLv2 (Minderer et al. 2023): every label is a query of its own."""
 
     model: str = "google/owlv2-base-patch16-ensemble"
-    kind: ClassVar[str] = "owlv2"
+    kinds: ClassVar[tuple[str, ...]] = ("owlv2",)
     threshold: float = Field(default=0.2, ge=0, le=1)
 
     def _look(self, image: Image, labels: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,6 +9,7 @@ that was saved.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -31,7 +32,8 @@ __all__ = ["MODEL", "Picture", "PictureIndex", "PictureSearch", "default_folder"
 
 MODEL = "openai/clip-vit-base-patch32"
 _AT_ONCE = 64
-"""So many new pictures are embedded before the index is saved again."""
+_SAVED_EVERY = 60.0
+"""Seconds of work that a kill may cost; saving writes the whole index."""
 _SIDE = 512
 """Pictures are embedded at this many pixels at most, twice what the models look at."""
 
@@ -67,16 +69,22 @@ class _About(BaseModel):
 class PictureIndex:
     """The pictures of a folder that was indexed, by key, and the search among their vectors.
 
-    Raises `BadConfiguration` when the folder holds something else.
+    Raises `BadConfiguration` when the folder holds something else, or vectors of another model
+    than `model`.
     """
 
-    def __init__(self, folder: Path, model: str = MODEL) -> None:
+    def __init__(self, folder: Path, model: str | None = None) -> None:
         self.folder = folder
         self.pictures: dict[int, Picture] = {}
-        self._about = _About(model=model)
+        self._about = _About(model=model or MODEL)
         self._vectors: Any = None
         if (folder / "about.json").exists():
             self._read()
+        if model not in (None, self.model):
+            raise BadConfiguration(
+                f"the index in {folder} was made with {self.model}, not {model}: "
+                "delete that folder, or name another one with --out"
+            )
 
     @property
     def model(self) -> str:
@@ -104,8 +112,15 @@ class PictureIndex:
         """Make the index hold just these pictures; how many came in, and how many went.
 
         One that has not changed is not embedded again. `done` hears of every few that are
-        finished, `refused` of each one that cannot be read, which is left out.
+        finished, `refused` of each one that cannot be read, which is left out. Raises
+        `BadConfiguration` when the index cannot be written.
         """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadConfiguration(
+                f"{self.folder} cannot be made a folder for the index: {error.strerror}"
+            ) from error
         wanted = {picture.path: picture for picture in pictures}
         here = {picture.path: key for key, picture in self.pictures.items()}
         gone = [k for path, k in here.items() if wanted.get(path) != self.pictures[k]]
@@ -115,16 +130,17 @@ class PictureIndex:
         kept = {picture.path for picture in self.pictures.values()}
         new = [picture for path, picture in wanted.items() if path not in kept]
         done(len(wanted) - len(new))
-        added = 0
+        added, saved = 0, time.monotonic()
         for start in range(0, len(new), _AT_ONCE):
             part = dict(_readable(new[start : start + _AT_ONCE], refused))
             if part:
                 self._add(part, embedder)
-                self._save()
             added += len(part)
             done(len(new[start : start + _AT_ONCE]))
-        if gone or not added:
-            self._save()
+            if time.monotonic() - saved > _SAVED_EVERY:
+                self._save()
+                saved = time.monotonic()
+        self._save()
         return added, len(gone)
 
     def _add(self, pictures: Mapping[Picture, Image], embedder: Embedder) -> None:
@@ -143,7 +159,6 @@ class PictureIndex:
         return self.folder / f"{kind}-{generation}"
 
     def _save(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         before = self._about.generation
         self._about.generation += 1
         with self._file("pictures", before + 1).open("w", encoding="utf-8") as file:

@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration
+from ..weights import Weights
+from . import Licence, Packages
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, ProcessorMixin
 
-__all__ = ["load_pretrained", "numbers_called"]
+__all__ = ["Pretrained", "cannot_load", "numbers_called"]
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Pretrained:
+    """A backend around one model of transformers, `model`, which computes in `dtype`."""
+
+    model: str = ""
+    dtype: str = "float32"
+    _model: Any = field(default=None, init=False, repr=False)
+    _processor: Any = field(default=None, init=False, repr=False)
+
+    kinds: ClassVar[tuple[str, ...]]
+    """The types that the model may have, as its configuration calls them."""
+    licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
+    packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
+
+    @property
+    def weights(self) -> Weights:
+        """The repository or folder of the model."""
+        return Weights(self.model)
+
+    def load(self, device: str) -> None:
+        """Load the model. Raises `BadConfiguration` when it is not there, or of another type."""
+        self._model, self._processor = _load(self.kinds, self.model, device, self.dtype)
 
 
 @cache
-def load_pretrained(
-    kind: str, name: str, device: str, dtype: str
+def _load(
+    kinds: tuple[str, ...], name: str, device: str, dtype: str
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """The model `name` of the type `kind` (`sam`, as its configuration says) and its processor.
-
-    Backends that ask for the same one share it. Of several types, `clip or siglip`, it may have
-    any. Raises `BadConfiguration` when a package is missing, or the model is not there or of
-    another type.
-    """
+    """The model and its processor; backends that ask for the same one share it."""
     try:
         import transformers
         from transformers.utils import logging
@@ -35,17 +60,23 @@ def load_pretrained(
     logging.disable_progress_bar()
     try:
         config = transformers.AutoConfig.from_pretrained(name)
-        if config.model_type not in kind.split(" or "):
-            raise BadConfiguration(f"the model {name!r} is a {config.model_type}, not a {kind}")
+        if config.model_type not in kinds:
+            wanted = " or ".join(kinds)
+            raise BadConfiguration(f"the model {name!r} is a {config.model_type}, not a {wanted}")
         processor = transformers.AutoProcessor.from_pretrained(name)
         architecture: Any = getattr(transformers, config.architectures[0])
         model = architecture.from_pretrained(name, dtype=numbers)
     except (OSError, ValueError, ImportError) as error:
-        raise BadConfiguration(
-            f"the model {name!r} cannot be loaded; give the name of one on the hub or a folder "
-            f"with one as `model` in the settings: {error}"
-        ) from error
+        raise cannot_load(name, error) from error
     return model.to(device).eval(), processor
+
+
+def cannot_load(name: str, error: Exception) -> BadConfiguration:
+    """The error of a backend whose model is not there, or is damaged."""
+    return BadConfiguration(
+        f"the model {name!r} cannot be loaded; give the name of one on the hub or a folder "
+        f"with one as `model` in the settings: {error}"
+    )
 
 
 def numbers_called(dtype: str) -> torch.dtype:

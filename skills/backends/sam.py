@@ -9,9 +9,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Corners, Mask, Position
-from ..weights import Weights
-from . import Licence, Packages
-from .pretrained import load_pretrained
+from .pretrained import Pretrained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,27 +18,14 @@ __all__ = ["SamOutliner"]
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class SamOutliner:
+class SamOutliner(Pretrained):
     """An `Outliner` for anything; the image is encoded once for all places in it."""
 
     model: str = "facebook/sam-vit-base"
-    dtype: str = "float32"
-    _model: Any = field(default=None, init=False, repr=False)
-    _processor: Any = field(default=None, init=False, repr=False)
     _encoded: Any = field(default=None, init=False, repr=False)
     """The last image, and what the model made of it."""
 
-    licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
-    packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
-
-    @property
-    def weights(self) -> Weights:
-        """The repository or folder of the model."""
-        return Weights(self.model)
-
-    def load(self, device: str) -> None:
-        """Load the model. Raises `BadConfiguration` when it is not there."""
-        self._model, self._processor = load_pretrained("sam", self.model, device, self.dtype)
+    kinds: ClassVar[tuple[str, ...]] = ("sam",)
 
     def outline(self, image: Image, place: Corners | Position) -> Mask | None:
         """The thing in a box or at a point: of the model's proposals the one it rates best."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import pytest
@@ -21,6 +23,26 @@ def _default_settings(
     for skill in ("OCR", "DETECT", "SEGMENT"):
         monkeypatch.delenv(f"LLAVA_PLUS_{skill}_BACKEND", raising=False)
     monkeypatch.delenv("LLAVA_PLUS_CONFIG", raising=False)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Write the settings of one skill: `settings("tag", most=2)`."""
+    file = tmp_path / "settings.toml"
+    monkeypatch.setenv("LLAVA_PLUS_CONFIG", str(file))
+
+    def write(skill: str, **options: object) -> None:
+        # What JSON and TOML write alike: numbers, true and false, short texts.
+        lines = [f"{key} = {json.dumps(value, default=str)}" for key, value in options.items()]
+        file.write_text("\n".join([f"[skills.{skill}]", *lines]), encoding="utf-8")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def picture() -> Image.Image:
+    """120 x 80 pixels from black above to white below."""
+    return Image.linear_gradient("L").resize((120, 80)).convert("RGB")
 
 
 @pytest.fixture(scope="session")

@@ -25,11 +25,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def picture() -> Image.Image:
-    return Image.linear_gradient("L").resize((120, 80)).convert("RGB")
-
-
 def _greedy(model: Any, processor: Any, **inputs: Any) -> str:
     with torch.inference_mode():
         (tokens,) = model.generate(**inputs, num_beams=1, do_sample=False, max_new_tokens=8)

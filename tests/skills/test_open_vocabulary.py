@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,11 +18,6 @@ from .tiny_models import save_grounding_dino, save_owlv2
 
 LABELS = ("dog", "red car")
 Loaded = TypeVar("Loaded", GroundingDinoDetector, Owlv2Detector)
-
-
-@pytest.fixture(scope="module")
-def picture() -> Image.Image:
-    return Image.linear_gradient("L").resize((120, 80)).convert("RGB")
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +129,9 @@ def test_nothing_scores_more_than_one(owl: Owlv2Detector, picture: Image.Image) 
 
 
 def test_a_setting_chooses_the_backend(
-    owl: Owlv2Detector, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    owl: Owlv2Detector, picture: Image.Image, settings: Callable[..., None]
 ) -> None:
-    settings = tmp_path / "settings.toml"
-    settings.write_text(
-        f'[skills.detect]\nbackend = "owlv2"\nmodel = "{owl.model}"\nthreshold = 0\n'
-    )
-    monkeypatch.setenv("LLAVA_PLUS_CONFIG", str(settings))
+    settings("detect", backend="owlv2", model=owl.model, threshold=0)
     skill = Detect()
     skill.setup("cpu")
     text = skill.call({"labels": ["zebra"], "image": "img_1"}, images={"img_1": picture}).text()

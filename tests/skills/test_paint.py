@@ -37,19 +37,9 @@ def picture() -> Image.Image:
 
 
 @pytest.fixture
-def configure(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], None]:
+def configure(folder: Path, settings: Callable[..., None]) -> Callable[[str], None]:
     """Write settings that name the tiny pipeline of a skill."""
-
-    def write(skill: str) -> None:
-        lines = [f"[skills.{skill}]", f'model = "{folder / skill}"']
-        lines += [f"{key} = {value}" for key, value in QUICK.items()]
-        file = tmp_path / "settings.toml"
-        file.write_text("\n".join(lines), encoding="utf-8")
-        monkeypatch.setenv("LLAVA_PLUS_CONFIG", str(file))
-
-    return write
+    return lambda skill: settings(skill, model=folder / skill, **QUICK)
 
 
 def test_generate_makes_a_picture_of_the_words(configure: Callable[[str], None]) -> None:

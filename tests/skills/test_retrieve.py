@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from llava_plus.agent.cli import main
 from llava_plus.skills.backends.embedding import Embedder
-from llava_plus.skills.backends.picture_index import PictureIndex
+from llava_plus.skills.backends.picture_index import MODEL, PictureIndex
 from llava_plus.skills.errors import BadConfiguration, BadSkillUse
 from llava_plus.skills.readiness import readiness
 from llava_plus.skills.retrieve import Retrieve
@@ -62,17 +63,27 @@ def test_an_index_follows_its_pictures(
     assert len(list((tmp_path / "index").iterdir())) == 3, "earlier generations are gone"
 
 
+def test_an_index_keeps_to_its_model(
+    clip: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _index(capsys, photos, "--out", tmp_path / "index", "--model", clip)
+    assert _index(capsys, photos, "--out", tmp_path / "index").startswith("0 new, 6 as before")
+    assert main(["index", str(photos), "--out", str(tmp_path / "index"), "--model", MODEL]) == 2
+    told = capsys.readouterr().err
+    assert f"was made with {clip}, not {MODEL}" in told
+    assert main(["index", str(photos), "--out", str(photos / "red.png"), "--model", clip]) == 2
+    assert "cannot be made a folder" in capsys.readouterr().err
+
+
 def test_the_nearest_is_found_first(
     clip: str,
     photos: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Callable[..., None],
 ) -> None:
     _index(capsys, photos, "--out", tmp_path / "index", "--model", clip)
-    settings = tmp_path / "settings.toml"
-    settings.write_text(f'[skills.retrieve]\nindex = "{tmp_path / "index"}"\n')
-    monkeypatch.setenv("LLAVA_PLUS_CONFIG", str(settings))
+    settings("retrieve", index=tmp_path / "index")
     assert readiness("retrieve").lacks == ""
     skill = Retrieve()
     skill.setup("cpu")
@@ -103,15 +114,13 @@ def test_captions_come_with_the_pictures(
     photos: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Callable[..., None],
 ) -> None:
     listed = photos / "captions.jsonl"
     entries = [{"image": "red.png", "caption": "Our barn."}, {"image": "blue.png"}]
     listed.write_text("\n".join(json.dumps(entry) for entry in entries))
     _index(capsys, listed, "--out", tmp_path / "index", "--model", clip)
-    settings = tmp_path / "settings.toml"
-    settings.write_text(f'[skills.retrieve]\nindex = "{tmp_path / "index"}"\n')
-    monkeypatch.setenv("LLAVA_PLUS_CONFIG", str(settings))
+    settings("retrieve", index=tmp_path / "index")
     skill = Retrieve()
     skill.setup("cpu")
     assert skill.call({"query": "barn"}).text() == "Found 2 similar pictures.\nOur barn."

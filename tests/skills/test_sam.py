@@ -24,11 +24,6 @@ def sam(tmp_path_factory: pytest.TempPathFactory) -> SamOutliner:
     return outliner
 
 
-@pytest.fixture(scope="module")
-def picture() -> Image.Image:
-    return Image.linear_gradient("L").resize((120, 80)).convert("RGB")
-
-
 @pytest.mark.parametrize("place", [BOX, POINT])
 @torch.inference_mode()
 def test_the_mask_is_the_librarys_best(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def picture() -> Image.Image:
-    return Image.linear_gradient("L").resize((120, 80)).convert("RGB")
-
-
 @pytest.mark.parametrize("name", ["clip", "siglip"])
 @torch.inference_mode()
 def test_scores_are_the_librarys(folder: Path, picture: Image.Image, name: str) -> None:
@@ -51,17 +47,15 @@ def test_scores_are_the_librarys(folder: Path, picture: Image.Image, name: str) 
 
 
 def test_threshold_and_number_bound_the_tags(
-    folder: Path, picture: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, picture: Image.Image, settings: Callable[..., None]
 ) -> None:
-    file = tmp_path / "settings.toml"
-    lines = ["[skills.tag]", f'model = "{folder / "clip"}"', f'vocabulary = "{folder}/words.txt"']
-    file.write_text("\n".join([*lines, "threshold = 0", "most = 2"]))
-    monkeypatch.setenv("LLAVA_PLUS_CONFIG", str(file))
+    tiny = {"model": folder / "clip", "vocabulary": folder / "words.txt"}
+    settings("tag", **tiny, threshold=0, most=2)
     skill = Tag()
     skill.setup("cpu")
     output = skill.call({"image": "img_1"}, images={"img_1": picture})
     assert output.text().startswith("2 tags: ")
-    file.write_text("\n".join([*lines, "threshold = 1"]))
+    settings("tag", **tiny, threshold=1)
     skill.setup("cpu")
     output = skill.call({"image": "img_1"}, images={"img_1": picture})
     assert output.text() == "No tag fits."

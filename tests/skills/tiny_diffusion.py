@@ -14,11 +14,11 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from .tiny_tokenizers import clip_letters
 
 __all__ = ["save_editor", "save_inpainter", "save_painter"]
-
-LETTERS = [chr(code) for code in range(97, 123)]
 
 
 def save_painter(folder: Path) -> None:
@@ -37,16 +37,12 @@ def save_inpainter(folder: Path) -> None:
 
 
 def _parts(*, in_channels: int) -> dict[str, Any]:
-    words = ["!", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizerFast(
-        vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=16
-    )
+    tokenizer = clip_letters(16)
     torch.manual_seed(0)
     text = CLIPTextConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        vocab_size=len(words), max_position_embeddings=16,
-        bos_token_id=len(words) - 2, eos_token_id=len(words) - 1,
+        vocab_size=len(tokenizer), max_position_embeddings=16,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     unet = UNet2DConditionModel(
         sample_size=8, in_channels=in_channels, out_channels=4, cross_attention_dim=16,

@@ -10,16 +10,16 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPProcessor,
-    CLIPTokenizerFast,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
     SiglipProcessor,
 )
 
+from .tiny_tokenizers import clip_letters
+
 __all__ = ["save_clip", "save_siglip"]
 
-LETTERS = [chr(code) for code in range(97, 123)]
 BLOCK = {
     "hidden_size": 16,
     "intermediate_size": 32,
@@ -29,17 +29,9 @@ BLOCK = {
 SEES = {**BLOCK, "image_size": 32, "patch_size": 8}
 
 
-def _tokenizer() -> CLIPTokenizerFast:
-    words = ["!", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizerFast(
-        vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=24
-    )
-
-
 def save_clip(folder: Path) -> None:
     """CLIP with one block in each tower; its words are letters."""
-    tokenizer = _tokenizer()
+    tokenizer = clip_letters(24)
     reads = {**BLOCK, "vocab_size": len(tokenizer), "max_position_embeddings": 24}
     reads |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     torch.manual_seed(0)
@@ -51,7 +43,7 @@ def save_clip(folder: Path) -> None:
 
 def save_siglip(folder: Path) -> None:
     """SigLIP with one block in each tower; its words are letters."""
-    tokenizer = _tokenizer()
+    tokenizer = clip_letters(24)
     reads = {**BLOCK, "vocab_size": len(tokenizer), "max_position_embeddings": 24}
     torch.manual_seed(0)
     config = SiglipConfig(text_config={**reads, "projection_size": 16}, vision_config=SEES)

@@ -8,7 +8,6 @@ import torch
 from transformers import (
     BertConfig,
     BertTokenizerFast,
-    CLIPTokenizerFast,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
@@ -24,9 +23,9 @@ from transformers import (
     SwinConfig,
 )
 
-__all__ = ["save_grounding_dino", "save_owlv2", "save_sam"]
+from .tiny_tokenizers import LETTERS, clip_letters
 
-LETTERS = [chr(code) for code in range(97, 123)]
+__all__ = ["save_grounding_dino", "save_owlv2", "save_sam"]
 
 
 def save_grounding_dino(folder: Path) -> None:
@@ -41,7 +40,7 @@ def save_grounding_dino(folder: Path) -> None:
             num_heads=[1, 1, 2, 2], window_size=2, out_features=["stage2", "stage3", "stage4"],
         ),
         text_config=BertConfig(
-            vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+            vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
             intermediate_size=32, max_position_embeddings=64,
         ),
         d_model=32, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
@@ -56,15 +55,11 @@ def save_grounding_dino(folder: Path) -> None:
 def save_owlv2(folder: Path) -> None:
     """OWLv2 with one block in each tower: 16 patches, so 16 boxes."""
     # A query that begins with token 0 counts as padding; the end has to be the highest number.
-    words = ["!", *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
-    words += ["<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizerFast(
-        vocab={word: index for index, word in enumerate(words)}, merges=[], model_max_length=16
-    )
+    tokenizer = clip_letters(16)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     torch.manual_seed(0)
     config = Owlv2Config(
-        text_config={**sizes, "num_attention_heads": 2, "vocab_size": len(words)},
+        text_config={**sizes, "num_attention_heads": 2, "vocab_size": len(tokenizer)},
         vision_config={**sizes, "num_attention_heads": 2, "image_size": 32, "patch_size": 8},
         projection_dim=16,
         initializer_factor=0.05,
