@@ -2,13 +2,16 @@
 PYTHON ?= python3
 PIP_OPTIONS = --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check serve bench shortlist embedded clean
+.PHONY: demo test test-torchvision check serve bench shortlist embedded clean
 
 demo: .venv/.ready  ## answer a few requests on real images with the embedded model
 	.venv/bin/python examples/demo.py
 
 test: .venv-test/.ready  ## run every test
 	.venv-test/bin/python -m pytest -q
+
+test-torchvision: .venv-torchvision/.ready  ## run the tests of backends that need torchvision
+	.venv-torchvision/bin/python -m pytest -q tests/skills/torchvision
 
 check: .venv-test/.ready  ## style and types
 	.venv-test/bin/ruff check .
@@ -39,7 +42,7 @@ embedded: .venv-weights/.ready  ## make the embedded model from the request bank
 	.venv-weights/bin/llava-plus pack runs/embedded/model runs/embedded/small
 
 clean:
-	rm -rf .venv .venv-test .venv-weights .types demo-out
+	rm -rf .venv .venv-test .venv-torchvision .venv-weights .types demo-out
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -49,6 +52,13 @@ clean:
 .venv-test/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -m pip install $(PIP_OPTIONS) --editable ".[all,dev]"
+	touch $@
+
+# torch and torchvision have to be of matching builds, so both come from the same place here.
+.venv-torchvision/.ready: pyproject.toml constraints-torchvision.txt
+	$(PYTHON) -m venv .venv-torchvision
+	.venv-torchvision/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints-torchvision.txt --editable ".[easyocr,meta,ultralytics,dev]"
 	touch $@
 
 .venv-weights/.ready: pyproject.toml constraints.txt

@@ -20,20 +20,23 @@ class Advice:
     """What the shortlist says of one request: the cosine of every skill by name.
 
     `call_weight` is in nats a cosine, counted from `neutral`, the cosine that speaks neither for
-    a call nor against one. The model knows the `familiar` skills better than the encoder does; a
-    skill that it was never trained on is favoured by `name_weight` nats a cosine, as far as it is
-    nearer to the request than all the familiar ones.
+    a call nor against one; people's words are less near to a skill that neither the encoder nor
+    the model was taught, hence `new_neutral` where such a one is the nearest. The model knows the
+    `familiar` skills better than the encoder does; a new one is favoured by `name_weight` nats a
+    cosine, as far as it is nearer to the request than all the familiar ones.
     """
 
     near: Mapping[str, float]
     familiar: AbstractSet[str] = frozenset()
-    call_weight: float = 20.0
-    neutral: float = 0.33
+    call_weight: float = 30.0
+    neutral: float = 0.36
+    new_neutral: float = 0.26
     name_weight: float = 15.0
 
     def for_call(self) -> float:
         """What is added to the log-odds of a call."""
-        return self.call_weight * (max(self.near.values(), default=self.neutral) - self.neutral)
+        neutral = self.new_neutral if self.ahead else self.neutral
+        return self.call_weight * (max(self.near.values(), default=neutral) - neutral)
 
     def for_name(self, begun: str, piece: str) -> float:
         """What is added to the log-odds of `piece`, where a name is written as far as `begun`."""

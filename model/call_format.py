@@ -81,10 +81,14 @@ class CallFormat:
         return begun[1] if found and begun else None
 
     def begun_value(self, reply: str) -> str | None:
-        """The string of a call as far as it is written, where the reply breaks off within one."""
+        """An argument's string as far as it is written, where the reply breaks off within one."""
         _, found, call = reply.rpartition(self.begin)
         pieces = re.split(r'(?<!\\)"', call)
-        return pieces[-1] if found and len(pieces) % 2 == 0 else None
+        if not found or len(pieces) % 2:
+            return None
+        around = "".join(pieces[:-1:2]).rstrip()
+        in_list = around.count("[") > around.count("]")
+        return pieces[-1] if around.endswith(":") or in_list else None
 
     def parse(self, reply: str, new_id: Callable[[], str]) -> AssistantMessage:
         """Read a reply without its end token. Raises `BadReply` when a call in it is broken."""

@@ -2,13 +2,13 @@
 
 What a call looks for mostly stands in the request, and what an answer tells in the result; yet a
 small model that copies slips into likelier words on the way. So where its text goes on a passage
-of the source, the words that follow there are favoured (a soft pointer; See et al. 2017).
+of the source, what follows there is favoured (a soft pointer; See et al. 2017).
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["Copying"]
@@ -17,17 +17,24 @@ _SHORTEST = 3
 """A passage of fewer letters says nothing, unless it is all that is written."""
 _LONGEST = 8
 """So many words before the end tell where in the source it is."""
+_BETWEEN = re.compile(r"(?:\s*[/,;])?\s*$")
+"""What stands between two lines that are told one after the other."""
 
 
 @dataclass(frozen=True)
 class Copying:
-    """The texts that a reply may copy from, and how many nats a word that follows there gets."""
+    """The texts that a reply may copy from, and how many nats what follows there gets."""
 
     source: str
     weight: float = 4.0
+    opening: float = 0.0
+    """So many nats for every word of the source, where nothing is written yet."""
 
     def following(self, begun: str) -> list[str]:
-        """What follows in the source, to the line's end, on the longest end of `begun` in it."""
+        """What follows in the source, to the line's end, on the longest end of `begun` in it.
+
+        After a line's last word that is the next line.
+        """
         begun = begun.lstrip()
         for start in _word_starts(begun)[-_LONGEST:]:
             passage = begun[start:]
@@ -35,7 +42,28 @@ class Copying:
                 break
             if ends := self._ends_of(passage):
                 return [self.source[end:].split("\n", 1)[0] for end in ends]
-        return []
+        return self._next_lines(begun)
+
+    def beginnings(self, begun: str) -> list[str]:
+        """Every word of the source with what follows it, for a text that `begun` has to begin."""
+        space = "" if begun else " "
+        words = [self.source[start:].split("\n", 1)[0] for start in _word_starts(self.source)]
+        return [*words, *(space + word for word in words if space)]
+
+    def _next_lines(self, begun: str) -> list[str]:
+        """The lines after those of which the last words stand before a sign that parts lines."""
+        end = _BETWEEN.search(begun)
+        said = begun[: end.start()] if end else begun
+        parted = begun[len(said) :]
+        if not parted.strip():
+            return []
+        space = "" if parted[-1].isspace() else " "
+        lines = self.source.split("\n")
+        return [
+            space + after
+            for line, after in itertools.pairwise(lines)
+            if line.strip() and said.lower().endswith(line.strip().lower())
+        ]
 
     def _ends_of(self, passage: str) -> list[int]:
         """Where the places end at which the passage stands in the source, in any case."""
@@ -49,14 +77,6 @@ class Copying:
                 ends.append(found + len(wanted))
             found = source.find(wanted, found + 1)
         return ends
-
-    def favoured(self, begun: str, pieces: Sequence[str]) -> list[bool]:
-        """For each piece that might come next, whether it is what follows in the source."""
-        rests = [rest for rest in self.following(begun) if rest.strip()]
-        return [
-            bool(piece.strip()) and any(rest.startswith(piece) for rest in rests)
-            for piece in pieces
-        ]
 
 
 def _word_starts(text: str) -> list[int]:

@@ -7,12 +7,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..skills.errors import BadConfiguration
 from .call_format import CallFormat
 from .control import ControlTokens
 from .conversation import AssistantMessage, Conversation
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, ProcessorMixin
@@ -68,6 +70,11 @@ class ChatRenderer:
         added = [token.content for token in self.tokenizer.added_tokens_decoder.values()]
         self.control = ControlTokens([*added, self.image_token])
         self.format = CallFormat.probe(self._probe, _end_tokens(self.tokenizer))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The texts of the tokenizer's tokens."""
+        return Vocabulary(self.tokenizer)
 
     def prompt(self, conversation: Conversation, image_tokens: ImageTokens) -> Rendered:
         """The tokens after which the LMM writes its next reply."""

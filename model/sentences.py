@@ -26,16 +26,18 @@ _KEPT = 20_000
 class SentenceEncoder:
     """An encoder from a folder (in full or in few bits), or that an installed package carries.
 
-    Raises `BadConfiguration` when it cannot be loaded.
+    `attention` is one of the implementations of transformers. Raises `BadConfiguration` when the
+    encoder cannot be loaded.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, attention: str = "sdpa") -> None:
         from transformers import AutoTokenizer
 
         folder = _folder(name)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
             self._model = _load(folder)
+            self._model.set_attn_implementation(attention)
         except (OSError, ImportError) as error:
             raise BadConfiguration(
                 f"the sentence encoder {name!r} cannot be loaded: {error}"

@@ -18,7 +18,9 @@ from .shortlist import Shortlist
 __all__ = ["Weighing"]
 
 _LIKELIEST = 40
-"""Among so many tokens those that copy, or go on a name, are looked for."""
+"""Among so many tokens those that go on a name are looked for."""
+_FREE = 1000
+"""Where the grammar allows so many tokens, any text may stand."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class Weighing:
         advice = None
         if messages[-1].role == "user":
             advice = Advice(shortlist.nearness(request, conversation.skills), shipped_skills())
-        copied = Copying("\n".join([request, *results])), Copying("\n".join(results))
+        copied = (
+            Copying("\n".join([request, *results]), opening=2.0),
+            Copying("\n".join(results)),
+        )
         return cls(renderer, end_ids, advice, *copied)
 
     def for_call(self) -> float:
@@ -68,7 +73,11 @@ class Weighing:
         if name is not None:
             return self._named(logits, name)
         value = form.begun_value(text)
-        return logits if value is None else self._copied(logits, value, self.for_calls, ends='"')
+        if value is None:
+            return logits
+        if not value.strip():
+            return self._opened(logits, value)
+        return self._copied(logits, value, self.for_calls, ends='"')
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.renderer.tokenizer.decode(list(tokens), skip_special_tokens=False))
@@ -91,12 +100,21 @@ class Weighing:
         self, logits: torch.Tensor, begun: str, source: Copying, *, ends: str
     ) -> torch.Tensor:
         """Favour what follows in the source, but not where the model would rather end."""
-        if not source.following(begun):
-            return logits  # mostly; saves reading forty tokens at every step
-        tokens, pieces = zip(*self._likeliest(logits), strict=True)
-        if tokens[0] in self.end_ids or (ends and ends in pieces[0]):
+        rests = [rest for rest in source.following(begun) if rest.strip()]
+        if not rests:
             return logits
+        best = int(logits.argmax())
+        if best in self.end_ids or (ends and ends in self._text([best])):
+            return logits
+        return self._favour(logits, rests, source.weight)
+
+    def _opened(self, logits: torch.Tensor, begun: str) -> torch.Tensor:
+        """Favour the words of the source where an argument begins that may be any text."""
+        if not self.for_calls.opening or int(logits.isfinite().sum()) < _FREE:
+            return logits
+        return self._favour(logits, self.for_calls.beginnings(begun), self.for_calls.opening)
+
+    def _favour(self, logits: torch.Tensor, rests: Sequence[str], nats: float) -> torch.Tensor:
         logits = logits.clone()
-        for token, favoured in zip(tokens, source.favoured(begun, pieces), strict=True):
-            logits[token] += source.weight * favoured
+        logits[self.renderer.vocabulary.beginning(rests)] += nats
         return logits

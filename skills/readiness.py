@@ -11,7 +11,7 @@ from .backends import BACKENDS, Backend, Licence
 from .discovery import InstalledSkill, installed_skills
 from .errors import BadConfiguration
 from .settings import backend_name, create_backend
-from .weights import HasWeights, Weights
+from .weights import Fetchable, HasWeights
 
 __all__ = ["Readiness", "readiness", "usable_skills"]
 
@@ -30,7 +30,7 @@ class Readiness:
 
     backend: str = ""
     licence: Licence | None = None
-    weights: Weights | None = None
+    weights: Fetchable | None = None
     lacks: str = ""
 
 
@@ -54,7 +54,7 @@ def readiness(skill: str) -> Readiness:
     return Readiness(name, backend.licence, weights, lacks)
 
 
-def _absent(weights: Weights, skill: str) -> str:
+def _absent(weights: Fetchable, skill: str) -> str:
     if Path(weights.name).is_dir():
         return f"the folder {weights.name} does not hold the whole model"
     return f"its weights {weights.name} are not here: llava-plus skills pull {skill}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,11 +19,40 @@ from .errors import BadConfiguration
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-__all__ = ["Download", "HasWeights", "Weights"]
+__all__ = ["Download", "Fetchable", "Fetching", "HasWeights", "Weights"]
 
 _SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml")
 _NUMBERS = (".safetensors", ".bin")
 _BLOCK = 1 << 20
+
+
+class Fetchable(Protocol):
+    """Weights, wherever they come from."""
+
+    @property
+    def name(self) -> str:
+        """What the settings call them."""
+
+    def is_present(self) -> bool:
+        """Whether everything that loading needs is here; asks no server."""
+
+    def download(self) -> Fetching:
+        """What there is to fetch. Raises `BadConfiguration` when it cannot be had."""
+
+
+class Fetching(Protocol):
+    """What is fetched for some weights."""
+
+    @property
+    def files(self) -> Sequence[object]:
+        """The files; none when nothing has to be fetched."""
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes the files have together."""
+
+    def fetch(self, checking: Callable[[str], None] = lambda name: None) -> None:
+        """Fetch them. Raises `BadConfiguration` when that fails or they are not as told."""
 
 
 @runtime_checkable
@@ -31,7 +60,7 @@ class HasWeights(Protocol):
     """A backend that loads weights which do not come with its package."""
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> Fetchable:
         """What it loads."""
 
 

@@ -107,7 +107,6 @@ def test_thanks_need_no_skill(portrait: Path, tmp_path: Path) -> None:
 RECEIPT = ("GREEN CAFE", "Apple pie 4.20", "Espresso 2.80", "TOTAL 7.00 EUR", "14/11/2026 09:41")
 
 
-@pytest.mark.xfail(strict=True, reason="the shipped weights retell it as GREN CAFE /pple pie")
 def test_a_receipt_is_read_to_the_letter(tmp_path: Path) -> None:
     written(*RECEIPT).save(tmp_path / "receipt.png")
     told = ask(tmp_path / "receipt.png", "Read this receipt to me, please.", cwd=tmp_path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from ..model.shortlist import skill_text
-from .bank import Bank, InventedSkill, Request
+from ..model.training.encoder import Lesson
+from .bank import Bank, InventedSkill
 from .catalogue import catalogue
 from .offers import invented_as, known_as
 from .slots import Filler, roughen
@@ -15,18 +16,19 @@ __all__ = ["Pairs"]
 
 
 class Pairs:
-    """Batches of pairs from the bank; batch `i` depends on the seed and `i` alone.
+    """Lessons from the bank; lesson `i` depends on the seed and `i` alone.
 
-    Each has all the skills of the catalogue, and `invented` others.
+    Each has all the skills of the catalogue, `invented` others, and `idle` requests without one.
     """
 
-    def __init__(self, *, seed: int = 0, invented: int = 53) -> None:
+    def __init__(self, *, seed: int = 0, invented: int = 53, idle: int = 16) -> None:
         self._bank = Bank()
         self._seed = seed
         self._invented = invented
+        self._idle = idle
         self._plurals = dict(self._bank.nouns)
 
-    def batch(self, index: int) -> list[tuple[str, str]]:
+    def lesson(self, index: int) -> Lesson:
         """Requests and skill texts, every skill once."""
         rng = random.Random(f"{self._seed} pairs {index}")
         pairs = [self._known(name, rng) for name in catalogue()]
@@ -34,16 +36,15 @@ class Pairs:
             if self._bank.topics and rng.random() < 0.15:
                 skill = draw_topic_skill(rng, self._bank.topics, self._plurals)
             pairs.append(self._pair(skill, rng))
-        return pairs
+        idle = [self._text(text, rng) for text, _ in rng.sample(self._bank.none, self._idle)]
+        return Lesson(pairs, idle)
 
     def _known(self, name: str, rng: random.Random) -> tuple[str, str]:
         spec = known_as(self._bank, rng, name)
-        return self._text(rng.choice(self._bank.skills[name]), rng), skill_text(spec)
+        return self._text(rng.choice(self._bank.skills[name]).text, rng), skill_text(spec)
 
     def _pair(self, skill: InventedSkill, rng: random.Random) -> tuple[str, str]:
-        return self._text(rng.choice(skill.requests), rng), skill_text(invented_as(rng, skill))
+        return self._text(rng.choice(skill.requests).text, rng), skill_text(invented_as(rng, skill))
 
-    def _text(self, request: Request, rng: random.Random) -> str:
-        bank = self._bank
-        filler = Filler.of(bank, rng)
-        return roughen(filler.fill(request.text), (), rng, ())
+    def _text(self, request: str, rng: random.Random) -> str:
+        return roughen(Filler.of(self._bank, rng).fill(request), (), rng, ())

@@ -40,15 +40,22 @@ __all__ = [
 ]
 
 BACKENDS: dict[str, dict[str, str]] = {
-    "ocr": {"rapidocr": "llava_plus.skills.backends.rapidocr:RapidOCRReader"},
+    "ocr": {
+        "rapidocr": "llava_plus.skills.backends.rapidocr:RapidOCRReader",
+        "easyocr": "llava_plus.skills.backends.easyocr:EasyOCRReader",
+    },
     "detect": {
         "opencv": "llava_plus.skills.backends.opencv:OpenCVDetector",
         "grounding-dino": "llava_plus.skills.backends.open_vocabulary:GroundingDinoDetector",
         "owlv2": "llava_plus.skills.backends.open_vocabulary:Owlv2Detector",
+        "yolo": "llava_plus.skills.backends.yolo:YoloDetector",
+        "yolo-world": "llava_plus.skills.backends.yolo:YoloWorldDetector",
     },
     "segment": {
         "grabcut": "llava_plus.skills.backends.grabcut:GrabCutOutliner",
         "sam": "llava_plus.skills.backends.sam:SamOutliner",
+        "segment-anything": "llava_plus.skills.backends.segment_anything:SegmentAnythingOutliner",
+        "ultralytics-sam": "llava_plus.skills.backends.ultralytics_sam:UltralyticsSamOutliner",
     },
     "caption": {
         "blip": "llava_plus.skills.backends.blip:BlipCaptioner",

@@ -5,18 +5,29 @@ from __future__ import annotations
 import pytest
 from llava_plus.model.advice import Advice
 
-ADVICE = Advice({"detect": 0.2, "dominant_colours": 0.6}, call_weight=10, neutral=0.3)
+KNOWN = frozenset({"detect", "adjust"})
 
 
-def test_a_near_skill_speaks_for_a_call_and_a_far_one_against() -> None:
-    assert ADVICE.for_call() == pytest.approx(3)
-    assert Advice({"detect": 0.1}, call_weight=10, neutral=0.3).for_call() == pytest.approx(-2)
-    assert Advice({}).for_call() == 0
+@pytest.mark.parametrize(
+    ("near", "nats"),
+    [
+        ({"detect": 0.6, "dominant_colours": 0.2}, 3),
+        ({"detect": 0.1}, -2),
+        ({"detect": 0.2, "dominant_colours": 0.3}, 1),
+        ({"dominant_colours": 0.1}, -1),
+        ({}, 0),
+    ],
+)
+def test_a_near_skill_speaks_for_a_call_and_a_far_one_against(
+    near: dict[str, float], nats: float
+) -> None:
+    advice = Advice(near, KNOWN, call_weight=10, neutral=0.3, new_neutral=0.2)
+    assert advice.for_call() == pytest.approx(nats)
 
 
 def test_a_skill_that_is_new_is_favoured_as_far_as_it_is_nearer_than_all_familiar_ones() -> None:
     near = {"detect": 0.2, "adjust": 0.5, "dominant_colours": 0.6, "domino": 0.3}
-    advice = Advice(near, frozenset({"detect", "adjust"}), name_weight=10)
+    advice = Advice(near, KNOWN, name_weight=10)
     assert advice.for_name("", "dom") == pytest.approx(1)
     assert advice.for_name("dom", "inant") == pytest.approx(1)
     assert advice.for_name("dom", "ino") == 0, "farther than a familiar skill"

@@ -31,21 +31,43 @@ def test_the_longest_passage_tells_what_follows(begun: str, following: list[str]
     assert REQUEST.following(begun) == following
 
 
-def test_only_pieces_that_go_on_the_passage_are_favoured() -> None:
-    pieces = [" baking", " b", " fishing", " baking soda", " ", ""]
-    assert REQUEST.favoured(" friendly dragon", pieces) == [True, True, False, False, False, False]
+@pytest.mark.parametrize(
+    ("begun", "following"),
+    [
+        ("It says: GREEN CAFE", [""]),
+        ("It says: GREEN CAFE /", [" Apple pie 4.20"]),
+        ("It says: GREEN CAFE / ", ["Apple pie 4.20"]),
+        ("It says: Green cafe, ", ["Apple pie 4.20"]),
+        ("It says: GREEN CAFE / Apple pie 4.20, ", ["Tea 2.10"]),
+        ("It says: Tea 2.10 / ", []),
+        ("It says: / ", []),
+    ],
+)
+def test_after_a_line_comes_the_next(begun: str, following: list[str]) -> None:
+    assert Copying("GREEN CAFE\nApple pie 4.20\nTea 2.10").following(begun) == following
 
 
-def test_at_the_end_of_a_line_nothing_is_favoured() -> None:
-    assert REQUEST.favoured("dwarf.", ["\n", " Read", "Read"]) == [False] * 3
+def test_an_argument_begins_with_a_word_of_the_source() -> None:
+    source = Copying("a Fiat Panda\nor not")
+    words = ["a Fiat Panda", "Fiat Panda", "Panda", "or not", "not"]
+    assert source.beginnings(" ") == words
+    assert source.beginnings("") == [*words, *(f" {word}" for word in words)]
 
 
 @given(st.lists(st.text(st.characters(categories=["L", "N", "P"]), min_size=3), min_size=2))
 def test_every_passage_of_a_source_can_be_copied_to_its_end(words: list[str]) -> None:
     source = Copying(" ".join(words))
     for number in range(1, len(words)):
-        begun = " ".join(words[:number])
-        assert source.favoured(begun, [f" {words[number]}"]) == [True]
+        rests = source.following(" ".join(words[:number]))
+        assert any(rest.startswith(f" {words[number]}") for rest in rests)
+
+
+def test_the_tokens_with_which_a_text_begins_are_found(renderer: ChatRenderer) -> None:
+    pieces = {n: renderer.tokenizer.decode([n]) for n in range(len(renderer.tokenizer))}
+    told = [n for n, piece in pieces.items() if piece.strip()]
+    for text in (pieces[token] + "ish" for token in told[::7]):
+        found = renderer.vocabulary.beginning([text, "  "])
+        assert found == [token for token in told if text.startswith(pieces[token])]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +78,9 @@ def test_every_passage_of_a_source_can_be_copied_to_its_end(words: list[str]) ->
         ('<|call|>{"name": " detect", "arguments": {"labels": [" cat", " d', " d"),
         ('<|call|>{"name": " detect", "arguments": {"labels": [" cat"', None),
         ('<|call|>{"name": " rotate", "arguments": {"amount": 9', None),
+        ('<|call|>{"name": " detect", "arguments": {"lab', None),
+        ('<|call|>{"name": " detect", "arguments": {"labels": [" cat"], "ima', None),
+        ('<|call|>{"name": " detect", "arguments": {"labels": [" cat", "', ""),
         ("It says: a", None),
     ],
 )

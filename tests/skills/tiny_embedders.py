@@ -29,13 +29,13 @@ BLOCK = {
 SEES = {**BLOCK, "image_size": 32, "patch_size": 8}
 
 
-def save_clip(folder: Path) -> None:
-    """CLIP with one block in each tower; its words are letters."""
+def save_clip(folder: Path, *, width: int = 16) -> None:
+    """CLIP with one block in each tower and vectors of `width`; its words are letters."""
     tokenizer = clip_letters(24)
     reads = {**BLOCK, "vocab_size": len(tokenizer), "max_position_embeddings": 24}
     reads |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     torch.manual_seed(0)
-    config = CLIPConfig(text_config=reads, vision_config=SEES, projection_dim=16)
+    config = CLIPConfig(text_config=reads, vision_config=SEES, projection_dim=width)
     CLIPModel(config).save_pretrained(folder)
     images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32)
     CLIPProcessor(images, tokenizer).save_pretrained(folder)

