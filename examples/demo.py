@@ -22,7 +22,7 @@ REQUESTS = [
     ("sign.png", "What does the sign say?"),
     ("portrait.jpg", "Find the face and blur it."),
     ("portrait.jpg", "Make it black and white."),
-    ("portrait.jpg", "Hello, who are you?"),
+    ("portrait.jpg", "Who are you?"),
 ]
 
 

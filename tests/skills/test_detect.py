@@ -181,7 +181,7 @@ class AnyDetector:
 
 
 def test_another_backend_may_know_any_label(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("llava_plus.skills.detect.create_backend", lambda skill: AnyDetector())
+    monkeypatch.setattr("llava_plus.skills.backed.create_backend", lambda skill: AnyDetector())
     skill = Detect()
     skill.setup("cuda:0")
     assert find(skill, Image.new("RGB", (9, 9)), "keys").text() == "Found no keys."

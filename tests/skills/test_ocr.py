@@ -98,7 +98,7 @@ def test_reading_order_of_crooked_rows(monkeypatch: pytest.MonkeyPatch):
             ("a", (0.1, 0.1, 0.4, 0.2)),
         ]
     )
-    monkeypatch.setattr("llava_plus.skills.ocr.create_backend", lambda skill: reader)
+    monkeypatch.setattr("llava_plus.skills.backed.create_backend", lambda skill: reader)
     skill = Ocr()
     skill.setup("cpu")
     page = Image.new("RGB", (100, 100))
