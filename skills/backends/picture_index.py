@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration, BadInput
+from ..extras import needing
 from ..folders import data_folder
 from ..images import read_image
 from ..weights import Weights
@@ -199,12 +200,8 @@ def _read_about(folder: Path) -> _About:
 
 
 def _usearch() -> Any:
-    try:
+    with needing("retrieval", "an index of pictures"):
         from usearch.index import Index
-    except ImportError as error:
-        raise BadConfiguration(
-            f"an index of pictures needs the packages of llava-plus[retrieval]: {error}"
-        ) from error
     return Index
 
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration
+from ..extras import needing
 from ..weights import Weights
 from . import Licence, Packages
 
@@ -49,13 +50,9 @@ def _load(
     kinds: tuple[str, ...], name: str, device: str, dtype: str
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """The model and its processor; backends that ask for the same one share it."""
-    try:
+    with needing("local", f"the model {name!r}"):
         import transformers
         from transformers.utils import logging
-    except ImportError as error:
-        raise BadConfiguration(
-            f"the model {name!r} needs the packages of llava-plus[local]: {error}"
-        ) from error
     numbers = numbers_called(dtype)
     logging.disable_progress_bar()
     try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from ..geometry import Corners, Mask, Position
 from .pretrained import Pretrained
+from .proposals import ProposalOutliner
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,45 +19,41 @@ __all__ = ["SamOutliner"]
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class SamOutliner(Pretrained):
+class SamOutliner(Pretrained, ProposalOutliner):
     """An `Outliner` for anything; the image is encoded once for all places in it."""
 
     model: str = "facebook/sam-vit-base"
     _encoded: Any = field(default=None, init=False, repr=False)
-    """The last image, and what the model made of it."""
+    """What the model made of the image, its height and width, and those that it was fed."""
 
     kinds: ClassVar[tuple[str, ...]] = ("sam",)
 
-    def outline(self, image: Image, place: Corners | Position) -> Mask | None:
-        """The thing in a box or at a point: of the model's proposals the one it rates best."""
+    def _read(self, image: Image) -> None:
         import torch
 
+        inputs = self._processor(image, return_tensors="pt")
+        pixels = inputs["pixel_values"].to(self._model.device, self._model.dtype)
+        sizes = (inputs["original_sizes"].tolist(), inputs["reshaped_input_sizes"].tolist())
         with torch.inference_mode():
-            embeddings, original, fed = self._encode(image)
-            height, width = fed[0]
-            by_point = isinstance(place, Position)
-            # In float32: pixels have more digits than bfloat16.
-            sizes = torch.tensor([width, height] * (len(place) // 2))
-            pixels = (torch.tensor(place) * sizes).to(self._model.device)
-            # One proposal for a box; for a point, which may mean a part or the whole, three.
+            self._encoded = (self._model.get_image_embeddings(pixels), *sizes)
+
+    def _propose(self, pixels: Sequence[float]) -> tuple[Any, Any]:
+        import torch
+
+        embeddings, original, fed = self._encoded
+        (height, width), (across, down) = fed[0], (original[0][1], original[0][0])
+        by_point = len(pixels) == 2
+        # In float32: pixels have more digits than bfloat16.
+        scale = torch.tensor([width / across, height / down] * (len(pixels) // 2))
+        place = (torch.tensor(pixels) * scale).to(self._model.device)
+        with torch.inference_mode():
             outputs = self._model(
                 image_embeddings=embeddings,
                 multimask_output=by_point,
-                input_points=pixels[None, None, None] if by_point else None,
-                input_boxes=None if by_point else pixels[None, None],
+                input_points=place[None, None, None] if by_point else None,
+                input_boxes=None if by_point else place[None, None],
             )
-            proposals = self._processor.post_process_masks(
+            masks = self._processor.post_process_masks(
                 [outputs.pred_masks[0].float().cpu()], original, fed
             )[0][0]
-        best = int(outputs.iou_scores[0, 0].argmax())
-        mask = Mask.from_array(proposals[best].numpy())
-        return mask if mask.area > 0 else None
-
-    def _encode(self, image: Image) -> tuple[Any, list[list[int]], list[list[int]]]:
-        """What the model makes of the image, its height and width, and those that it is fed."""
-        if self._encoded is None or self._encoded[0] is not image:
-            inputs = self._processor(image, return_tensors="pt")
-            pixels = inputs["pixel_values"].to(self._model.device, self._model.dtype)
-            sizes = (inputs["original_sizes"].tolist(), inputs["reshaped_input_sizes"].tolist())
-            self._encoded = (image, self._model.get_image_embeddings(pixels), *sizes)
-        return self._encoded[1:]  # type: ignore[no-any-return]
+        return masks.numpy(), outputs.iou_scores[0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,9 +10,10 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration
-from ..geometry import Corners, Mask, Position
+from ..extras import needing
 from ..weight_files import WeightFile
 from . import Licence, Packages
+from .proposals import ProposalOutliner
 
 if TYPE_CHECKING:
     import torch
@@ -30,14 +32,12 @@ _KINDS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class SegmentAnythingOutliner:
+class SegmentAnythingOutliner(ProposalOutliner):
     """An `Outliner` for anything; `model` is one of Meta's files, or a file of your own."""
 
     model: str = "sam_vit_b_01ec64.pth"
     source: str = "https://dl.fbaipublicfiles.com/segment_anything"
     _predictor: Any = field(default=None, init=False, repr=False)
-    _encoded: Any = field(default=None, init=False, repr=False)
-    """The image that the predictor has read last."""
 
     licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
     packages: ClassVar[Packages] = Packages("meta", ("torch", "torchvision", "segment_anything"))
@@ -49,13 +49,9 @@ class SegmentAnythingOutliner:
 
     def load(self, device: str) -> None:
         """Load the model, fetched first where it is not here. Raises `BadConfiguration`."""
-        try:
+        with needing(self.packages.extra, f"the model {self.model!r}"):
             from segment_anything import SamPredictor, sam_model_registry
-        except ImportError as error:
-            raise BadConfiguration(
-                f"the model {self.model!r} needs the packages of llava-plus[meta]: {error}"
-            ) from error
-        numbers = self._read()
+        numbers = self._numbers()
         try:
             kind = _KINDS[numbers["image_encoder.pos_embed"].shape[-1]]
             model = sam_model_registry[kind]()
@@ -67,7 +63,7 @@ class SegmentAnythingOutliner:
             ) from error
         self._predictor = SamPredictor(model.to(device).eval())
 
-    def _read(self) -> dict[str, torch.Tensor]:
+    def _numbers(self) -> dict[str, torch.Tensor]:
         import pickle
 
         import torch
@@ -81,20 +77,16 @@ class SegmentAnythingOutliner:
             raise BadConfiguration(f"{self.model!r} holds no weights of Segment Anything")
         return numbers
 
-    def outline(self, image: Image, place: Corners | Position) -> Mask | None:
-        """The thing in a box or at a point: of the model's proposals the one it rates best."""
+    def _read(self, image: Image) -> None:
         import numpy as np
 
-        if self._encoded is not image:
-            self._predictor.set_image(np.asarray(image))
-            self._encoded = image
-        sizes = np.array([image.width, image.height] * (len(place) // 2))
-        pixels = np.array(place) * sizes
-        # One proposal for a box; for a point, which may mean a part or the whole, three.
-        by_point = isinstance(place, Position)
-        asked = {"point_coords": pixels[None], "point_labels": np.array([1])}
-        proposals, scores, _ = self._predictor.predict(
-            **(asked if by_point else {"box": pixels}), multimask_output=by_point
-        )
-        mask = Mask.from_array(proposals[int(scores.argmax())])
-        return mask if mask.area > 0 else None
+        self._predictor.set_image(np.asarray(image))
+
+    def _propose(self, pixels: Sequence[float]) -> tuple[Any, Any]:
+        import numpy as np
+
+        place = np.array(pixels)
+        if len(pixels) == 2:
+            asked = {"point_coords": place[None], "point_labels": np.array([1])}
+            return self._predictor.predict(**asked, multimask_output=True)[:2]
+        return self._predictor.predict(box=place, multimask_output=False)[:2]

@@ -14,6 +14,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration
+from ..extras import needing
 from ..folders import cache_folder
 from ..weight_files import WeightFile
 from . import Licence, Packages
@@ -52,12 +53,8 @@ class FromUltralytics:
         }.items():
             os.environ.setdefault(name, value)
         (cache_folder() / "ultralytics").mkdir(parents=True, exist_ok=True)
-        try:
+        with needing(self.packages.extra, f"the model {self.model!r}"):
             import ultralytics
-        except ImportError as error:
-            raise BadConfiguration(
-                f"the model {self.model!r} needs the packages of llava-plus[ultralytics]: {error}"
-            ) from error
         path = self.weights.fetched()
         try:
             return getattr(ultralytics, kind)(str(path))

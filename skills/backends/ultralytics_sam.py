@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from ..geometry import Corners, Mask, Position
+from .proposals import ProposalOutliner
 from .ultralytics_models import FromUltralytics
 
 if TYPE_CHECKING:
@@ -18,13 +19,11 @@ __all__ = ["UltralyticsSamOutliner"]
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class UltralyticsSamOutliner(FromUltralytics):
+class UltralyticsSamOutliner(FromUltralytics, ProposalOutliner):
     """An `Outliner` for anything; the file's name tells which model it is."""
 
     model: str = "mobile_sam.pt"
     _predictor: Any = field(default=None, init=False, repr=False)
-    _encoded: Any = field(default=None, init=False, repr=False)
-    """The image that the predictor has read last."""
 
     def load(self, device: str) -> None:
         """Load the model. Raises `BadConfiguration` when it is not there."""
@@ -34,22 +33,16 @@ class UltralyticsSamOutliner(FromUltralytics):
         self._predictor = sam.task_map["segment"]["predictor"](overrides=settings)
         self._predictor.setup_model(sam.model, verbose=False)
 
-    def outline(self, image: Image, place: Corners | Position) -> Mask | None:
-        """The thing in a box or at a point: of the model's proposals the one it rates best."""
+    def _read(self, image: Image) -> None:
         import numpy as np
 
-        if self._encoded is not image:
-            self._predictor.reset_image()
-            self._predictor.set_image(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
-            self._encoded = image
-        sizes = (image.width, image.height) * (len(place) // 2)
-        pixels = [part * size for part, size in zip(place, sizes, strict=True)]
-        if isinstance(place, Position):
+        self._predictor.reset_image()
+        self._predictor.set_image(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
+
+    def _propose(self, pixels: Sequence[float]) -> tuple[Any, Any]:
+        if len(pixels) == 2:
             (result,) = self._predictor(points=[pixels], labels=[1], multimask_output=True)
         else:
             (result,) = self._predictor(bboxes=[pixels])
-        if not len(result):
-            return None
-        best = int(result.boxes.conf.argmax())
-        mask = Mask.from_array(result.masks.data[best].cpu().numpy())
-        return mask if mask.area > 0 else None
+        masks = () if result.masks is None else result.masks.data.cpu().numpy()
+        return masks, result.boxes.conf

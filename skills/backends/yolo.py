@@ -32,31 +32,32 @@ class _Yolo(FromUltralytics):
     _device: str = field(default="cpu", init=False, repr=False)
 
     def _look(
-        self, image: Image, labels: Mapping[int, str], threshold: float | None
-    ) -> list[Detection]:
-        """Things of the kinds that have a label, by the label's place and surest first."""
+        self, image: Image, labels: Mapping[str, int], threshold: float | None
+    ) -> tuple[Detection, ...]:
+        """Things of the kinds that the labels mean, by the label's place and surest first."""
         (result,) = self._yolo.predict(
             image,
             conf=self.threshold if threshold is None else threshold,
             iou=self.overlap,
-            classes=list(labels),
+            classes=sorted(set(labels.values())),
             device=self._device,
             verbose=False,
         )
         boxes = result.boxes
         found = [
             Detection(
-                label=labels[int(kind)],
+                label=label,
                 box=Corners.from_pixels(left, top, right, bottom, 1, 1),
                 score=round(score, 3),
             )
-            for (left, top, right, bottom), score, kind in zip(
-                boxes.xyxyn.tolist(), boxes.conf.tolist(), boxes.cls.tolist(), strict=True
+            for label, wanted in labels.items()
+            for (left, top, right, bottom), score, kind in sorted(
+                zip(boxes.xyxyn.tolist(), boxes.conf.tolist(), boxes.cls.tolist(), strict=True),
+                key=lambda thing: -thing[1],
             )
+            if int(kind) == wanted
         ]
-        order = list(labels.values())
-        found = [thing for thing in found if thing.box.area > 0]
-        return sorted(found, key=lambda thing: (order.index(thing.label), -thing.score))
+        return tuple(thing for thing in found if thing.box.area > 0)
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -78,11 +79,9 @@ class YoloDetector(_Yolo):
         """Things with a score of `threshold` or more, the surest first within a label."""
         kinds = {name.lower(): number for number, name in self._yolo.names.items()}
         known = {label: found for label in labels if (found := _meant(label, kinds))}
-        objects: list[Detection] = []
-        for label, found in known.items():
-            objects += self._look(image, {kinds[found.kind]: label}, threshold)
+        wanted = {label: kinds[found.kind] for label, found in known.items()}
         return Findings(
-            objects=tuple(objects),
+            objects=self._look(image, wanted, threshold) if wanted else (),
             unknown=tuple(label for label in labels if label not in known),
             note=caveat(known.items()),
         )
@@ -121,7 +120,8 @@ class YoloWorldDetector(_Yolo):
     def detect(self, image: Image, labels: Sequence[str], threshold: float | None) -> Findings:
         """Things with a score of `threshold` or more, the surest first within a label."""
         self._yolo.set_classes(list(labels))
-        return Findings(objects=tuple(self._look(image, dict(enumerate(labels)), threshold)))
+        numbered = {label: number for number, label in enumerate(labels)}
+        return Findings(objects=self._look(image, numbered, threshold))
 
 
 def _meant(label: str, kinds: Mapping[str, int]) -> Meaning | None:

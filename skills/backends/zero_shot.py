@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration
 from ..folders import cache_folder
-from ..weights import Weights
-from . import Licence, Packages, Tag
+from . import Tag
 from .embedding import Embedder
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ VOCABULARY = Path(__file__).with_name("tags.txt")
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class ZeroShotTagger:
+class ZeroShotTagger(Embedder):
     """Up to `most` tags with a score of `threshold` or more.
 
     SigLIP's score of a tag is the chance that it fits, whatever else does; CLIP's is its share
@@ -42,39 +41,28 @@ class ZeroShotTagger:
     """
 
     model: str = "google/siglip-base-patch16-224"
-    dtype: str = "float32"
     vocabulary: Path = VOCABULARY
     most: int = Field(default=10, ge=1, le=100)
     threshold: float = Field(default=0.02, ge=0, le=1)
-    _embedder: Any = field(default=None, init=False, repr=False)
     _names: Any = field(default=None, init=False, repr=False)
     _vectors: Any = field(default=None, init=False, repr=False)
-
-    licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
-    packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
-
-    @property
-    def weights(self) -> Weights:
-        """The repository or folder of the model."""
-        return Weights(self.model)
 
     def load(self, device: str) -> None:
         """Load the model and turn the vocabulary into vectors. Raises `BadConfiguration`."""
         self._names = read_vocabulary(self.vocabulary)
-        self._embedder = Embedder(self.model, self.dtype)
-        self._embedder.load(device)
+        super().load(device)
         self._vectors = self._vectors_of([f"a photo of {name}" for name in self._names])
 
     def _vectors_of(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of texts, which take minutes to compute and so are kept on disk."""
         import numpy as np
 
-        told = "\n".join([self._embedder.fingerprint, self.dtype, *texts])
+        told = "\n".join([self.fingerprint, self.dtype, *texts])
         kept = cache_folder() / "tags" / f"{hashlib.sha256(told.encode()).hexdigest()}.npy"
         if kept.is_file():
             with suppress(ValueError, EOFError):  # cut short or no array: it is made again
                 return np.load(kept, allow_pickle=False)  # type: ignore[no-any-return]
-        vectors: NDArray[np.float32] = self._embedder.texts(texts)
+        vectors: NDArray[np.float32] = self.texts(texts)
         kept.parent.mkdir(parents=True, exist_ok=True)
         fresh = kept.with_suffix(f".{os.getpid()}.npy")
         np.save(fresh, vectors)
@@ -85,8 +73,8 @@ class ZeroShotTagger:
         """The tags that fit, the surest first."""
         import numpy as np
 
-        odds = self._embedder.odds(self._embedder.images([image])[0] @ self._vectors.T)
-        if self._embedder.scores_each:
+        odds = self.odds(self.images([image])[0] @ self._vectors.T)
+        if self.scores_each:
             scores = 1 / (1 + np.exp(-odds))
         else:
             shares = np.exp(odds - odds.max())

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_scores_are_the_librarys(folder: Path, picture: Image.Image, name: str) -> None:
     tagger = ZeroShotTagger(model=str(folder / name), vocabulary=folder / "words.txt", threshold=0)
     tagger.load("cpu")
-    model, processor = tagger._embedder._model, tagger._embedder._processor
+    model, processor = tagger._model, tagger._processor
     texts = [f"a photo of {word}" for word in WORDS[:-1]]
     filling = {"padding": True} if name == "clip" else {"padding": "max_length", "max_length": 24}
     inputs = processor(text=texts, images=picture, return_tensors="pt", truncation=True, **filling)

@@ -1,0 +1,46 @@
+"""Outlining by models that read an image once and then propose masks for any place in it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..geometry import Corners, Mask, Position
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["ProposalOutliner"]
+
+
+class ProposalOutliner(ABC):
+    """An `Outliner` that takes the proposal which the model itself rates best."""
+
+    _image: Image | None = None
+    """The image that the model has read last."""
+
+    def outline(self, image: Image, place: Corners | Position) -> Mask | None:
+        """The thing in a box or at a point, or None when the best proposal is empty."""
+        if self._image is not image:
+            self._read(image)
+            self._image = image
+        sizes = (image.width, image.height) * (len(place) // 2)
+        pixels = [part * size for part, size in zip(place, sizes, strict=True)]
+        masks, ratings = self._propose(pixels)
+        if not len(ratings):
+            return None
+        mask = Mask.from_array(masks[int(ratings.argmax())])
+        return mask if mask.area > 0 else None
+
+    @abstractmethod
+    def _read(self, image: Image) -> None:
+        """Let the model read an image."""
+
+    @abstractmethod
+    def _propose(self, pixels: Sequence[float]) -> tuple[Any, Any]:
+        """Masks (proposals, height, width) as arrays, and how the model rates each.
+
+        For a box (x0, y0, x1, y1 in pixels) one is enough; for a point (x, y), which may mean a
+        part or the whole, it is three.
+        """
