@@ -124,10 +124,13 @@ class FocusedLMM:
 
     def _likely(self, conversation: Conversation) -> list[str]:
         """The names of the skills near to the last requests, and of those called before."""
-        requests = [m.text for m in conversation.messages if isinstance(m, UserMessage)]
+        said = conversation.messages
+        requests = [n for n, message in enumerate(said) if isinstance(message, UserMessage)]
         nearest: dict[str, float] = defaultdict(float)
-        for request in requests[-_REQUESTS:]:
-            for name, near in self._shortlist.nearness(request, conversation.skills).items():
+        for place in requests[-_REQUESTS:]:
+            image = conversation.has_image(place)
+            likeness = self._shortlist.nearness(said[place].text, conversation.skills, image=image)
+            for name, near in likeness.items():
                 nearest[name] = max(nearest[name], near)
         called = [
             use.name

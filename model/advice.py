@@ -2,7 +2,8 @@
 
 The model reads the shortlist, but it has seen few words; the encoder knows many, but nothing of
 plans. Their log-odds are added (a product of experts; Hinton 2002) where a reply chooses between
-a call and words: where no skill on offer is near to what was said, nothing was asked for.
+a call and words: where no skill on offer is near to what was said, nothing was asked for, and
+where the nearest one has been called, nothing is left to do.
 """
 
 from __future__ import annotations
@@ -24,17 +25,26 @@ class Advice:
     the model was taught, hence `new_neutral` where such a one is the nearest. The model knows the
     `familiar` skills better than the encoder does; a new one is favoured by `name_weight` nats a
     cosine, as far as it is nearer to the request than all the familiar ones.
+
+    After the first calls the encoder, which is nearest to the last step of a plan, tells whether
+    more is wanted: `enough` nats where the nearest skill is among those `called`, else `further`.
     """
 
     near: Mapping[str, float]
     familiar: AbstractSet[str] = frozenset()
+    called: AbstractSet[str] = frozenset()
     call_weight: float = 30.0
     neutral: float = 0.36
     new_neutral: float = 0.26
     name_weight: float = 15.0
+    enough: float = -2.0
+    further: float = 1.0
 
     def for_call(self) -> float:
         """What is added to the log-odds of a call."""
+        if self.called and self.near:
+            nearest = max(self.near, key=self.near.__getitem__)
+            return self.enough if nearest in self.called else self.further
         neutral = self.new_neutral if self.ahead else self.neutral
         return self.call_weight * (max(self.near.values(), default=neutral) - neutral)
 

@@ -130,6 +130,11 @@ class Conversation(BaseModel):
         spoken = (message for message in self.messages if not isinstance(message, AssistantMessage))
         return 1 + sum(len(message.images) for message in spoken)
 
+    def has_image(self, place: int) -> bool:
+        """Whether an image had been named when message number `place` was said, or by it."""
+        spoken = (m for m in self.messages[: place + 1] if not isinstance(m, AssistantMessage))
+        return any(message.images for message in spoken)
+
     @property
     def answer(self) -> str | None:
         """The text of the last message when that is a reply without calls, else None."""

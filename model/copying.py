@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["Copying"]
@@ -19,6 +20,8 @@ _LONGEST = 8
 """So many words before the end tell where in the source it is."""
 _BETWEEN = re.compile(r"(?:\s*[/,;])?\s*$")
 """What stands between two lines that are told one after the other."""
+_NEXT_WORD = re.compile(r",? ?[\w-]")
+"""How a text goes on within a clause."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Copying:
     weight: float = 4.0
     opening: float = 0.0
     """So many nats for every word of the source, where nothing is written yet."""
+    going_on: float = 0.0
+    """So many nats for the rest of a clause, where the model would end what it copies."""
 
     def following(self, begun: str) -> list[str]:
         """What follows in the source, to the line's end, on the longest end of `begun` in it.
@@ -43,6 +48,11 @@ class Copying:
             if ends := self._ends_of(passage):
                 return [self.source[end:].split("\n", 1)[0] for end in ends]
         return self._next_lines(begun)
+
+    @staticmethod
+    def clause(rests: Sequence[str]) -> list[str]:
+        """Those of the `rests` that go on within a clause."""
+        return [rest for rest in rests if _NEXT_WORD.match(rest)]
 
     def beginnings(self, begun: str) -> list[str]:
         """Every word of the source with what follows it, for a text that `begun` has to begin."""
@@ -60,7 +70,7 @@ class Copying:
         return [
             space + after
             for line, after in itertools.pairwise(lines)
-            if line.strip() and said.lower().endswith(line.strip().lower())
+            if _ends_with(said.lower(), line.strip().lower())
         ]
 
     def _ends_of(self, passage: str) -> list[int]:
@@ -75,6 +85,12 @@ class Copying:
                 ends.append(found + len(wanted))
             found = source.find(wanted, found + 1)
         return ends
+
+
+def _ends_with(text: str, words: str) -> bool:
+    """Whether whole words are the end of a text."""
+    before = text.removesuffix(words)
+    return bool(words) and text != before and not before[-1:].isalnum()
 
 
 def _word_starts(text: str) -> list[int]:

@@ -64,6 +64,7 @@ class LocalLMM:
         self._temperature = temperature
         self._random = torch.Generator().manual_seed(seed)
         self._end_ids = _end_ids(model, self.renderer)
+        self._familiar = frozenset(getattr(model.config, "familiar_skills", ()))
         size = model.get_output_embeddings().weight.shape[0]
         tokenizer = self.renderer.tokenizer
         self._grammar = ReplyGrammar(tokenizer, self.renderer.format, size) if use_grammar else None
@@ -203,7 +204,9 @@ class LocalLMM:
         """What else has a say in the next reply, for a model that was trained to share it."""
         if self._shortlist is None:
             return None
-        return Weighing.of(conversation, self._shortlist, self.renderer, self._end_ids)
+        return Weighing.of(
+            conversation, self._shortlist, self.renderer, self._end_ids, self._familiar
+        )
 
     @staticmethod
     def _masked(logits: torch.Tensor, matcher: LLMatcher) -> torch.Tensor:

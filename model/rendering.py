@@ -103,9 +103,11 @@ class ChatRenderer:
     def _messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         plain = conversation.chat_messages()
         if self._shortlist:
-            for said, message in zip(conversation.messages, plain, strict=True):
+            for place, message in enumerate(plain):
+                said = conversation.messages[place]
                 if said.role == "user":
-                    likely = self._shortlist(said.text, conversation.skills)
+                    image = conversation.has_image(place)
+                    likely = self._shortlist(said.text, conversation.skills, image=image)
                     message["likely"] = [asdict(skill) for skill in likely]
         messages: list[dict[str, Any]] = self.control.neutralise_all(plain)
         for message in messages:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..skills.calls import SkillSpec
 from .sentences import SentenceEncoder
 
-__all__ = ["Likely", "Shortlist", "skill_text"]
+__all__ = ["Likely", "Shortlist", "request_text", "skill_text"]
 
 FOLDER = Path(__file__).parent / "shortlist_encoder"
 
@@ -35,21 +35,36 @@ class Shortlist:
         self._encoder = encoder or SentenceEncoder(str(FOLDER))
         self._size = size
 
-    def nearness(self, request: str, skills: Sequence[SkillSpec]) -> dict[str, float]:
-        """The cosine of the request and every skill, by name."""
+    def nearness(
+        self, request: str, skills: Sequence[SkillSpec], *, image: bool = False
+    ) -> dict[str, float]:
+        """The cosine of the request, with or without an image, and every skill, by name."""
         if not skills or not request.strip():
             return {}
-        vectors = self._encoder.encode([request, *map(skill_text, skills)])
+        asked = request_text(request, image=image)
+        vectors = self._encoder.encode([asked, *map(skill_text, skills)])
         near = (vectors[1:] @ vectors[0]).tolist()
         return dict(zip((spec.name for spec in skills), near, strict=True))
 
-    def __call__(self, request: str, skills: Sequence[SkillSpec]) -> list[Likely]:
+    def __call__(
+        self, request: str, skills: Sequence[SkillSpec], *, image: bool = False
+    ) -> list[Likely]:
         """The likeliest of `skills`, the nearest first."""
-        near = self.nearness(request, skills)
+        near = self.nearness(request, skills, image=image)
         likely = nlargest(self._size, near, key=near.__getitem__)
         return [Likely(name, max(0, round(near[name] * 10))) for name in likely]
 
 
+def request_text(request: str, *, image: bool) -> str:
+    """What the encoder reads of a request: which skills can be meant depends on an image too."""
+    return f"image: {request}" if image else request
+
+
 def skill_text(spec: SkillSpec) -> str:
-    """What the encoder reads of a skill."""
-    return f"{spec.name.replace('_', ' ')}: {spec.description}"
+    """What the encoder reads of a skill: name, description, arguments and their choices."""
+    text = f"{spec.name.replace('_', ' ')}: {spec.description}"
+    arguments = [
+        " ".join([name.replace("_", " "), *map(str, schema.get("enum", ()))])
+        for name, schema in spec.parameters.get("properties", {}).items()
+    ]
+    return f"{text.rstrip('.')} ({', '.join(arguments)})" if arguments else text

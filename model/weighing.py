@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-from ..skills.discovery import shipped_skills
 from .advice import Advice
 from .conversation import Conversation, SkillMessage
 from .copying import Copying
@@ -33,7 +32,7 @@ class Weighing:
 
     renderer: ChatRenderer
     end_ids: AbstractSet[int]
-    advice: Advice | None
+    advice: Advice
     for_calls: Copying
     for_words: Copying
 
@@ -44,24 +43,26 @@ class Weighing:
         shortlist: Shortlist,
         renderer: ChatRenderer,
         end_ids: AbstractSet[int],
+        familiar: AbstractSet[str],
     ) -> Weighing:
-        """For the reply that comes next; the shortlist speaks only straight after a request."""
+        """For the reply that comes next; `familiar` are the skills that the model knows."""
         messages = conversation.messages
         last = max(n for n, message in enumerate(messages) if message.role == "user")
         request = messages[last].text
         results = [m.text for m in messages[last:] if isinstance(m, SkillMessage)]
-        advice = None
-        if messages[-1].role == "user":
-            advice = Advice(shortlist.nearness(request, conversation.skills), shipped_skills())
+        called = {m.result.name for m in messages[last:] if isinstance(m, SkillMessage)}
+        image = conversation.has_image(last)
+        near = shortlist.nearness(request, conversation.skills, image=image)
+        advice = Advice(near, familiar, called)
         copied = (
-            Copying("\n".join([request, *results]), opening=2.0),
+            Copying("\n".join([request, *results]), opening=2.0, going_on=2.0),
             Copying("\n".join(results)),
         )
         return cls(renderer, end_ids, advice, *copied)
 
     def for_call(self) -> float:
         """What is added to the log-odds of a call, where the reply begins."""
-        return self.advice.for_call() if self.advice else 0.0
+        return self.advice.for_call()
 
     def __call__(self, logits: torch.Tensor, written: Sequence[int]) -> torch.Tensor:
         """Weigh `logits` [vocabulary], -inf where the grammar forbids, after `written`."""
@@ -83,29 +84,26 @@ class Weighing:
         return str(self.renderer.tokenizer.decode(list(tokens), skip_special_tokens=False))
 
     def _named(self, logits: torch.Tensor, begun: str) -> torch.Tensor:
-        """Favour what the shortlist favours, among the likeliest that go on a name."""
-        if self.advice is None or not self.advice.ahead:
-            return logits  # mostly, as in `_copied`
+        """Favour what the shortlist favours for a first call, among the likeliest that go on."""
+        if self.advice.called or not self.advice.ahead:
+            return logits
         logits = logits.clone()
-        for token, piece in self._likeliest(logits):
-            logits[token] += self.advice.for_name(begun, piece)
+        for token in logits.topk(min(_LIKELIEST, len(logits))).indices.tolist():
+            logits[token] += self.advice.for_name(begun, self._text([token]))
         return logits
-
-    def _likeliest(self, logits: torch.Tensor) -> list[tuple[int, str]]:
-        """The likeliest tokens, the first one first, and what they spell."""
-        tokens = logits.topk(min(_LIKELIEST, len(logits))).indices.tolist()
-        return [(token, self._text([token])) for token in tokens]
 
     def _copied(
         self, logits: torch.Tensor, begun: str, source: Copying, *, ends: str
     ) -> torch.Tensor:
-        """Favour what follows in the source, but not where the model would rather end."""
+        """Favour what follows in the source; less so where the model would rather end."""
         rests = [rest for rest in source.following(begun) if rest.strip()]
         if not rests:
             return logits
         best = int(logits.argmax())
-        if best in self.end_ids or (ends and ends in self._text([best])):
+        if best in self.end_ids:
             return logits
+        if ends and ends in self._text([best]):
+            return self._favour(logits, source.clause(rests), source.going_on)
         return self._favour(logits, rests, source.weight)
 
     def _opened(self, logits: torch.Tensor, begun: str) -> torch.Tensor:

@@ -9,10 +9,9 @@ from importlib.metadata import EntryPoint, entry_points
 from .errors import BadConfiguration, DuplicateSkill, UnknownSkill
 from .skill import Skill
 
-__all__ = ["GROUP", "InstalledSkill", "installed_skills", "load_skill", "shipped_skills"]
+__all__ = ["GROUP", "InstalledSkill", "installed_skills", "load_skill"]
 
 GROUP = "llava_plus.skills"
-_PACKAGE = "llava-plus"
 
 
 @dataclass(frozen=True)
@@ -63,16 +62,6 @@ def installed_skills() -> dict[str, InstalledSkill]:
             )
         found[entry_point.name] = InstalledSkill(entry_point.name, package, entry_point)
     return dict(sorted(found.items()))
-
-
-@cache
-def shipped_skills() -> frozenset[str]:
-    """The names of the skills that ship with this package, which its own model was trained on."""
-    return frozenset(
-        entry.name
-        for entry in entry_points(group=GROUP)
-        if entry.dist and entry.dist.name == _PACKAGE
-    )
 
 
 def load_skill(name: str) -> Skill:

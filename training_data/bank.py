@@ -87,6 +87,17 @@ class InventedSkill:
     descriptions: tuple[str, ...] = ()
     """The same in other words."""
 
+    @property
+    def takes_image(self) -> bool:
+        """Whether one of the arguments is an image."""
+        return any("img" in kind for kind in self.kinds)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The pattern of every argument, empty where there is none."""
+        properties = self.spec.parameters["properties"].values()
+        return [schema.get("pattern", "") for schema in properties]
+
 
 @dataclass(frozen=True)
 class Bank:

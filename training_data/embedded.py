@@ -10,6 +10,7 @@ from ..model.conversation import Conversation
 from ..model.training.examples import Example, Look
 from ..skills.images import ImageRef
 from .bank import Bank
+from .catalogue import catalogue
 from .scenes import Scene, render_scene
 from .trajectories import Composer
 
@@ -45,6 +46,11 @@ class EmbeddedSource:
                 )
             )
         self._composer = Composer(Bank(), self._scenes, refs)
+
+    @property
+    def skills(self) -> list[str]:
+        """The catalogue skills, which are in most conversations."""
+        return list(catalogue())
 
     def corpus(self) -> Iterator[str]:
         """Composed conversations as plain text, and every word of the bank."""

@@ -53,7 +53,7 @@ def draw_offer(bank: Bank, rng: random.Random) -> Offer:
         chosen = list(EMBEDDED)
     else:
         chosen = known if kind < 0.4 else rng.sample(known, rng.randint(0, len(known)))
-    count = rng.choice((0, 1, 1, 2, 2, 3, 4, 6, 8, 12, 22))
+    count = rng.choice((0, 1, 1, 2, 3, 4, 6, 8, 12, 18, 24))
     if len(chosen) < 3:
         count = max(count, rng.randint(4, 14))
     offer = Offer()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ..model.shortlist import skill_text
+from ..model.shortlist import request_text, skill_text
 from ..model.training.encoder import Lesson
 from .bank import Bank, InventedSkill
 from .catalogue import catalogue
@@ -36,15 +36,23 @@ class Pairs:
             if self._bank.topics and rng.random() < 0.15:
                 skill = draw_topic_skill(rng, self._bank.topics, self._plurals)
             pairs.append(self._pair(skill, rng))
-        idle = [self._text(text, rng) for text, _ in rng.sample(self._bank.none, self._idle)]
+        idle = [
+            self._text(text, rng, image=rng.random() < 0.65)
+            for text, _ in rng.sample(self._bank.none, self._idle)
+        ]
         return Lesson(pairs, idle)
 
     def _known(self, name: str, rng: random.Random) -> tuple[str, str]:
         spec = known_as(self._bank, rng, name)
-        return self._text(rng.choice(self._bank.skills[name]).text, rng), skill_text(spec)
+        image = rng.random() < (0.2 if name == "generate" else 0.95)
+        request = rng.choice(self._bank.skills[name])
+        return self._text(request.text, rng, image=image), skill_text(spec)
 
     def _pair(self, skill: InventedSkill, rng: random.Random) -> tuple[str, str]:
-        return self._text(rng.choice(skill.requests).text, rng), skill_text(invented_as(rng, skill))
+        image = rng.random() < (0.95 if skill.takes_image else 0.15)
+        request = rng.choice(skill.requests)
+        return self._text(request.text, rng, image=image), skill_text(invented_as(rng, skill))
 
-    def _text(self, request: str, rng: random.Random) -> str:
-        return roughen(Filler.of(self._bank, rng).fill(request), (), rng, ())
+    def _text(self, request: str, rng: random.Random, *, image: bool) -> str:
+        text = roughen(Filler.of(self._bank, rng).fill(request), (), rng, ())
+        return request_text(text, image=image)

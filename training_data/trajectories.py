@@ -37,8 +37,8 @@ class Portions:
     """How often each kind of request is composed, as weights."""
 
     known: float = 0.36
-    invented: float = 0.50
-    plan: float = 0.34
+    invented: float = 0.55
+    plan: float = 0.40
     chain: float = 0.12
     none: float = 0.24
     missing: float = 0.06
@@ -177,10 +177,9 @@ class _Turns:
             raise Impossible
         skill = self.rng.choice(list(self.offer.invented.values()))
         request = self.rng.choice(skill.requests)
-        kinds = [s.get("pattern", "") for s in skill.spec.parameters["properties"].values()]
-        if any("mask" in kind for kind in kinds) and not self.thread.conversation.masks:
+        if any("mask" in kind for kind in skill.kinds) and not self.thread.conversation.masks:
             raise Impossible
-        self.thread.ask(request, image=any("img" in kind for kind in kinds))
+        self.thread.ask(request, image=skill.takes_image)
         self._call_once(skill.spec.name, request.arguments)
 
     def _call_once(self, name: str, arguments: Mapping[str, str]) -> None:
@@ -268,8 +267,7 @@ class _Turns:
     def _absent(self) -> InventedSkill:
         """A skill that is not on offer and takes no image, so that none of the others fits."""
         skill = self.rng.choice(self.bank.invented)
-        properties = skill.spec.parameters["properties"].values()
-        if skill.spec.name in self.offer.shown or any("pattern" in one for one in properties):
+        if skill.spec.name in self.offer.shown or any(skill.kinds):
             raise Impossible
         return skill
 

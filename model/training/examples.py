@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from ..conversation import Conversation
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["GROUP", "DataSource", "Example", "Look", "ShowsLooks", "load_source"]
+__all__ = ["GROUP", "DataSource", "Example", "Look", "ShowsLooks", "TeachesSkills", "load_source"]
 
 GROUP = "llava_plus.data_sources"
 
@@ -56,6 +56,16 @@ class ShowsLooks(Protocol):
 
     def looks(self, count: int, stream: str) -> list[Look]:
         """Images of one stream of random numbers, always the same, with what they show."""
+        ...
+
+
+@runtime_checkable
+class TeachesSkills(Protocol):
+    """A data source that has skills of which a model reads often enough to know them."""
+
+    @property
+    def skills(self) -> Sequence[str]:
+        """Their names; the model keeps them as `config.familiar_skills`."""
         ...
 
 

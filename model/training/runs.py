@@ -16,7 +16,7 @@ from ...skills.skill import describe_validation
 from ..loading import load_model
 from ..scratch import build_model, build_processor, train_tokenizer
 from .alignment import align_vision
-from .examples import DataSource, ShowsLooks, load_source
+from .examples import DataSource, ShowsLooks, TeachesSkills, load_source
 from .language_start import LanguageStart, load_language_start
 from .optimizing import Optimizers
 from .recipe import Recipe
@@ -207,5 +207,7 @@ def finish_run(run: Run) -> None:
     folder = run.folder / "model"
     if run.recipe.round_from is None:
         run.model.to(torch.bfloat16)  # type: ignore[arg-type]
+    if isinstance(run.source, TeachesSkills):
+        run.model.config.familiar_skills = sorted(run.source.skills)
     run.model.save_pretrained(folder)
     run.processor.save_pretrained(folder)

@@ -90,7 +90,7 @@ class _Packer:
         self._wanted = dict(_single_calls(example.conversation))
         return self._renderer.training(example.conversation, lambda handle: self._image_tokens)
 
-    def _likely(self, request: str, skills: Sequence[SkillSpec]) -> list[Likely]:
+    def _likely(self, request: str, skills: Sequence[SkillSpec], *, image: bool) -> list[Likely]:
         """The shortlist, mostly; one request in seven goes without.
 
         The bank's requests are harder for the encoder than people's, so that a model which saw
@@ -100,7 +100,7 @@ class _Packer:
         draw = zlib.crc32(request.encode())
         if self._shortlist is None or draw % 7 == 0:
             return []
-        likely = self._shortlist(request, skills)
+        likely = self._shortlist(request, skills, image=image)
         wanted = self._wanted.get(request)
         if wanted and likely[0].name != wanted and draw % 10 < 4:
             others = [one for one in likely if one.name != wanted]

@@ -88,5 +88,7 @@ class SegmentAnythingOutliner(ProposalOutliner):
         place = np.array(pixels)
         if len(pixels) == 2:
             asked = {"point_coords": place[None], "point_labels": np.array([1])}
-            return self._predictor.predict(**asked, multimask_output=True)[:2]
-        return self._predictor.predict(box=place, multimask_output=False)[:2]
+            masks, ratings, _ = self._predictor.predict(**asked, multimask_output=True)
+        else:
+            masks, ratings, _ = self._predictor.predict(box=place, multimask_output=False)
+        return masks, ratings

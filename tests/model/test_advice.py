@@ -25,6 +25,13 @@ def test_a_near_skill_speaks_for_a_call_and_a_far_one_against(
     assert advice.for_call() == pytest.approx(nats)
 
 
+def test_once_the_nearest_skill_was_called_no_more_is_likely() -> None:
+    near = {"detect": 0.4, "adjust": 0.5, "dominant_colours": 0.2}
+    assert Advice(near, KNOWN, frozenset({"detect"})).for_call() > 0
+    assert Advice(near, KNOWN, frozenset({"detect", "adjust"})).for_call() < 0
+    assert Advice({}, KNOWN, frozenset({"detect"})).for_call() == 0
+
+
 def test_a_skill_that_is_new_is_favoured_as_far_as_it_is_nearer_than_all_familiar_ones() -> None:
     near = {"detect": 0.2, "adjust": 0.5, "dominant_colours": 0.6, "domino": 0.3}
     advice = Advice(near, KNOWN, name_weight=10)

@@ -47,6 +47,27 @@ def test_after_a_line_comes_the_next(begun: str, following: list[str]) -> None:
     assert Copying("GREEN CAFE\nApple pie 4.20\nTea 2.10").following(begun) == following
 
 
+def test_a_line_is_not_the_end_of_a_longer_word() -> None:
+    assert Copying("3\nApple pie").following("It says 13 / ") == []
+    assert Copying("3\nApple pie").following("It says 3 / ") == ["Apple pie"]
+
+
+def test_a_clause_goes_on_with_a_word() -> None:
+    rests = [
+        " on a hill",
+        ", purple",
+        "-headed",
+        "bakers",
+        ".",
+        ". Then",
+        "?",
+        ": so",
+        " (small)",
+        "",
+    ]
+    assert Copying.clause(rests) == [" on a hill", ", purple", "-headed", "bakers"]
+
+
 def test_an_argument_begins_with_a_word_of_the_source() -> None:
     source = Copying("a Fiat Panda\nor not")
     words = ["a Fiat Panda", "Fiat Panda", "Panda", "or not", "not"]

@@ -9,7 +9,7 @@ import torch
 from llava_plus.model.conversation import Conversation
 from llava_plus.model.rendering import ChatRenderer
 from llava_plus.model.sentences import SentenceEncoder, save_small_encoder
-from llava_plus.model.shortlist import Shortlist
+from llava_plus.model.shortlist import Shortlist, request_text, skill_text
 from llava_plus.skills import SkillSpec
 from llava_plus.skills.errors import BadConfiguration
 from transformers import BertConfig, BertModel, BertTokenizerFast, LlavaProcessor
@@ -72,7 +72,7 @@ SKILLS = [
 
 
 @pytest.mark.parametrize(
-    ("request_text", "name"),
+    ("asked", "name"),
     [
         ("do i need my umbrella in Bergen tomorrow", "wx"),
         ("what are the main colours of this picture?", "lumo"),
@@ -80,11 +80,19 @@ SKILLS = [
         ("is this an eagle or a hawk", "feather"),
     ],
 )
-def test_the_shipped_encoder_knows_what_words_mean(request_text: str, name: str) -> None:
-    likely = Shortlist()(request_text, SKILLS)
+def test_the_shipped_encoder_knows_what_words_mean(asked: str, name: str) -> None:
+    likely = Shortlist()(asked, SKILLS)
     assert likely[0].name == name
     assert len(likely) == 3
     assert [one.tenths for one in likely] == sorted((one.tenths for one in likely), reverse=True)
+
+
+def test_the_encoder_reads_what_a_skill_takes_and_whether_an_image_is_there() -> None:
+    properties = {"image": {}, "time_zone": {}, "unit": {"enum": ["metric", "imperial"]}}
+    spec = SkillSpec(name="sun_at", description="Sunrise.", parameters={"properties": properties})
+    assert skill_text(spec) == "sun at: Sunrise (image, time zone, unit metric imperial)"
+    assert skill_text(skill("wx", "Weather.")) == "wx: Weather."
+    assert request_text("how big?", image=True) != request_text("how big?", image=False)
 
 
 def test_nothing_is_likely_where_nothing_is_on_offer() -> None:

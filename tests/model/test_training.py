@@ -18,7 +18,9 @@ from llava_plus.model.training.runs import Progress
 from llava_plus.model.training.trainer import learning_rate, train
 from llava_plus.skills import ImageStore
 from llava_plus.skills.errors import BadConfiguration
+from llava_plus.training_data.catalogue import catalogue
 from safetensors.torch import load_file
+from transformers import AutoConfig
 
 from .conftest import ARCHITECTURE, CORPUS
 
@@ -82,6 +84,11 @@ async def test_what_was_trained_is_loaded_like_any_model(
     lmm = LocalLMM.load(unbroken[0] / "model", max_tokens=8)
     events = [event async for event in lmm.reply(Conversation().ask("hello"), ImageStore())]
     assert isinstance(events[-1], Replied)
+
+
+def test_a_model_keeps_which_skills_it_was_taught(unbroken: tuple[Path, list[Progress]]) -> None:
+    config = AutoConfig.from_pretrained(unbroken[0] / "model")
+    assert config.familiar_skills == sorted(catalogue())
 
 
 def test_a_run_can_start_from_a_model(
