@@ -28,17 +28,21 @@ class Advice:
 
     After the first calls the encoder, which is nearest to the last step of a plan, tells whether
     more is wanted: `enough` nats where the nearest skill is among those `called`, else `further`.
+    Of the others those are favoured by `choice` nats of which the request says a choice (`chosen`),
+    as "find the face and blur it" says one of `adjust`.
     """
 
     near: Mapping[str, float]
     familiar: AbstractSet[str] = frozenset()
     called: AbstractSet[str] = frozenset()
+    chosen: AbstractSet[str] = frozenset()
     call_weight: float = 30.0
     neutral: float = 0.36
     new_neutral: float = 0.26
     name_weight: float = 15.0
     enough: float = -2.0
     further: float = 1.0
+    choice: float = 4.0
 
     def for_call(self) -> float:
         """What is added to the log-odds of a call."""
@@ -52,11 +56,18 @@ class Advice:
         """What is added to the log-odds of `piece`, where a name is written as far as `begun`."""
         text = (begun + piece).lstrip(" ")
         fitting = (
-            nearer
-            for name, nearer in self.ahead.items()
+            nats
+            for name, nats in self.favoured.items()
             if f'{name}"'.startswith(text[: len(name) + 1])
         )
-        return self.name_weight * max(fitting, default=0.0)
+        return max(fitting, default=0.0)
+
+    @cached_property
+    def favoured(self) -> dict[str, float]:
+        """The skills that are favoured where a name is written, by how many nats."""
+        if self.called:
+            return dict.fromkeys(self.chosen - self.called, self.choice)
+        return {name: self.name_weight * near for name, near in self.ahead.items()}
 
     @cached_property
     def ahead(self) -> dict[str, float]:

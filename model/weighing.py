@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
 
+from ..skills.calls import SkillSpec
 from .advice import Advice
 from .conversation import Conversation, SkillMessage
 from .copying import Copying
@@ -53,7 +55,7 @@ class Weighing:
         called = {m.result.name for m in messages[last:] if isinstance(m, SkillMessage)}
         image = conversation.has_image(last)
         near = shortlist.nearness(request, conversation.skills, image=image)
-        advice = Advice(near, familiar, called)
+        advice = Advice(near, familiar, called, _chosen(request, conversation.skills))
         copied = (
             Copying("\n".join([request, *results]), opening=2.0, going_on=2.0),
             Copying("\n".join(results)),
@@ -84,8 +86,8 @@ class Weighing:
         return str(self.renderer.tokenizer.decode(list(tokens), skip_special_tokens=False))
 
     def _named(self, logits: torch.Tensor, begun: str) -> torch.Tensor:
-        """Favour what the shortlist favours for a first call, among the likeliest that go on."""
-        if self.advice.called or not self.advice.ahead:
+        """Favour what the advice favours, among the likeliest tokens that go on a name."""
+        if not self.advice.favoured:
             return logits
         logits = logits.clone()
         for token in logits.topk(min(_LIKELIEST, len(logits))).indices.tolist():
@@ -116,3 +118,14 @@ class Weighing:
         logits = logits.clone()
         logits[self.renderer.vocabulary.beginning(rests)] += nats
         return logits
+
+
+def _chosen(request: str, skills: Sequence[SkillSpec]) -> set[str]:
+    """The skills of which the request says one of the choices that an argument has."""
+    said = set(re.findall(r"\w+", request.lower()))
+    return {
+        spec.name
+        for spec in skills
+        for schema in spec.parameters.get("properties", {}).values()
+        if said.intersection(map(str, schema.get("enum", ())))
+    }

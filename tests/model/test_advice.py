@@ -32,6 +32,15 @@ def test_once_the_nearest_skill_was_called_no_more_is_likely() -> None:
     assert Advice({}, KNOWN, frozenset({"detect"})).for_call() == 0
 
 
+def test_a_choice_that_was_said_favours_its_skill_after_a_call() -> None:
+    near = {"detect": 0.4, "adjust": 0.3, "segment": 0.5}
+    first = Advice(near, KNOWN | {"segment"}, chosen=frozenset({"adjust"}))
+    assert first.for_name("", "adj") == 0
+    later = Advice(near, KNOWN, frozenset({"detect"}), frozenset({"adjust", "detect"}), choice=3)
+    assert later.for_name("", "adj") == 3
+    assert later.for_name("", "seg") == later.for_name("", "det") == 0
+
+
 def test_a_skill_that_is_new_is_favoured_as_far_as_it_is_nearer_than_all_familiar_ones() -> None:
     near = {"detect": 0.2, "adjust": 0.5, "dominant_colours": 0.6, "domino": 0.3}
     advice = Advice(near, KNOWN, name_weight=10)
