@@ -38,7 +38,7 @@ class Advice:
     chosen: AbstractSet[str] = frozenset()
     call_weight: float = 30.0
     neutral: float = 0.36
-    new_neutral: float = 0.26
+    new_neutral: float = 0.2
     name_weight: float = 15.0
     enough: float = -2.0
     further: float = 1.0

@@ -27,4 +27,4 @@ def processor() -> LlavaProcessor:
 @pytest.fixture(scope="session")
 def renderer(processor: LlavaProcessor) -> ChatRenderer:
     """With a shortlist, so that what stands behind a request is held to every promise too."""
-    return ChatRenderer(processor, lambda said, skills: [Likely(s.name, 3) for s in skills])
+    return ChatRenderer(processor, lambda said, skills, image: [Likely(s.name, 3) for s in skills])
