@@ -150,7 +150,8 @@ class _Turns:
         if name == "inpaint" and not self.thread.conversation.masks:
             self._mask_first()
         request = self.rng.choice(self.bank.skills[name])
-        if "mask_" in request.text and not self.thread.conversation.masks:
+        speaks_of_one = "mask_" in request.text or "{m}" in request.text
+        if speaks_of_one and not self.thread.conversation.masks:
             self._mask_first()
         request = self.thread.renumber_masks(request)
         if self.rng.random() < 0.3:
