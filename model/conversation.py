@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -9,26 +10,51 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..skills.calls import SkillResult, SkillSpec, SkillUse
 from ..skills.errors import BadInput
-from ..skills.geometry import Mask
+from ..skills.geometry import Box, Corners, Mask, Point, Position
 from ..skills.images import ImageRef
 
 __all__ = [
     "AssistantMessage",
     "Conversation",
+    "Marks",
     "Message",
     "SkillMessage",
     "UserMessage",
 ]
 
 
+class Marks(BaseModel):
+    """Places that a person pointed out in an image; `masks` are the handles of painted areas."""
+
+    model_config = ConfigDict(frozen=True)
+
+    image: str
+    boxes: tuple[Box, ...] = ()
+    points: tuple[Point, ...] = ()
+    masks: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What the LMM reads, in the form in which it passes places on to skills."""
+        boxes = [f"box {json.dumps(box)}" for box in self.boxes]
+        points = [f"point {json.dumps(point)}" for point in self.points]
+        return f"Marked in {self.image}: {', '.join([*boxes, *points, *self.masks])}"
+
+
 class UserMessage(BaseModel):
-    """What a person said, with the handles of the images that came along."""
+    """What a person said, with the handles of the images that came along, and marks in one."""
 
     model_config = ConfigDict(frozen=True)
 
     role: Literal["user"] = "user"
     text: str
     images: tuple[str, ...] = ()
+    marks: Marks | None = None
+
+    @property
+    def words(self) -> str:
+        """What the LMM reads beside the images."""
+        return f"{self.text}\n{self.marks.text}" if self.marks else self.text
 
 
 class AssistantMessage(BaseModel):
@@ -85,22 +111,42 @@ class Conversation(BaseModel):
 
     def ask(self, text: str, images: Sequence[ImageRef] = ()) -> Conversation:
         """Add a request; its images get the next handles. Raises `BadInput` when it is empty."""
-        if not text.strip():
-            raise BadInput("the request is empty: say what should be done or answered")
         first = self._next_image()
         handles = [f"img_{first + index}" for index in range(len(images))]
-        message = UserMessage(text=text, images=tuple(handles))
         known = {**self.images, **dict(zip(handles, images, strict=True))}
-        return self.model_copy(update={"messages": (*self.messages, message), "images": known})
+        return self.ask_about(text, handles).model_copy(update={"images": known})
 
     def ask_about(self, text: str, handles: Sequence[str]) -> Conversation:
         """Add a request about images that are named but not at hand, as planning allows.
 
         Raises `BadInput` when the request is empty.
         """
-        asked = self.ask(text)
-        named = UserMessage(text=text, images=tuple(handles))
-        return asked.model_copy(update={"messages": (*self.messages, named)})
+        if not text.strip():
+            raise BadInput("the request is empty: say what should be done or answered")
+        message = UserMessage(text=text, images=tuple(handles))
+        return self.model_copy(update={"messages": (*self.messages, message)})
+
+    def mark(
+        self,
+        *,
+        boxes: Sequence[Corners] = (),
+        points: Sequence[Position] = (),
+        masks: Sequence[Mask] = (),
+    ) -> Conversation:
+        """Add to the request just asked what the person marked in the newest image.
+
+        Masks get the next handles. Raises `BadInput` when there is no request or no image.
+        """
+        asked = self.messages[-1] if self.messages else None
+        images = [handle for message in self.messages for handle in _images_of(message)]
+        if not isinstance(asked, UserMessage) or not images:
+            raise BadInput("boxes, points and masks mark an image: give one with them")
+        first = len(self.masks) + 1
+        new = {f"mask_{first + index}": mask for index, mask in enumerate(masks)}
+        marks = Marks(image=images[-1], boxes=tuple(boxes), points=tuple(points), masks=tuple(new))
+        marked = asked.model_copy(update={"marks": marks})
+        update = {"messages": (*self.messages[:-1], marked), "masks": {**self.masks, **new}}
+        return self.model_copy(update=update)
 
     def reply(self, message: AssistantMessage) -> Conversation:
         """Add what the LMM said."""
@@ -127,13 +173,11 @@ class Conversation(BaseModel):
 
     def _next_image(self) -> int:
         """The number of the next image; an image that is only named has a number too."""
-        spoken = (message for message in self.messages if not isinstance(message, AssistantMessage))
-        return 1 + sum(len(message.images) for message in spoken)
+        return 1 + sum(len(_images_of(message)) for message in self.messages)
 
     def has_image(self, place: int) -> bool:
         """Whether an image had been named when message number `place` was said, or by it."""
-        spoken = (m for m in self.messages[: place + 1] if not isinstance(m, AssistantMessage))
-        return any(message.images for message in spoken)
+        return any(_images_of(message) for message in self.messages[: place + 1])
 
     @property
     def answer(self) -> str | None:
@@ -168,7 +212,11 @@ class Conversation(BaseModel):
             # A plan may be asked for before there is an image: its handle stands alone then.
             parts += [{"type": "image", "image": handle}] if handle in self.images else []
             parts += [{"type": "text", "text": f"{handle}\n"}]
-        return {"role": "user", "content": [*parts, {"type": "text", "text": message.text}]}
+        return {"role": "user", "content": [*parts, {"type": "text", "text": message.words}]}
+
+
+def _images_of(message: Message) -> tuple[str, ...]:
+    return () if isinstance(message, AssistantMessage) else message.images
 
 
 def _tool_message(message: SkillMessage) -> dict[str, Any]:

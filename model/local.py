@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
     from transformers import PreTrainedModel, ProcessorMixin
 
-__all__ = ["LocalLMM", "embedded_folder"]
+__all__ = ["LocalLMM", "embedded_folder", "familiar_skills"]
 
 
 def embedded_folder() -> Path:
     """Where the LMM that ships with the package lies."""
     return Path(__file__).parent / "embedded"
+
+
+def familiar_skills(folder: Path) -> frozenset[str]:
+    """The skills that the model in a folder was trained on, where its training has told."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return frozenset(config.get("familiar_skills", ()))
 
 
 class LocalLMM:

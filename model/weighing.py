@@ -11,7 +11,7 @@ import torch
 
 from ..skills.calls import SkillSpec
 from .advice import Advice
-from .conversation import Conversation, SkillMessage
+from .conversation import Conversation, SkillMessage, UserMessage
 from .copying import Copying
 from .rendering import ChatRenderer
 from .shortlist import Shortlist
@@ -49,15 +49,16 @@ class Weighing:
     ) -> Weighing:
         """For the reply that comes next; `familiar` are the skills that the model knows."""
         messages = conversation.messages
-        last = max(n for n, message in enumerate(messages) if message.role == "user")
+        last = max(n for n, message in enumerate(messages) if isinstance(message, UserMessage))
         request = messages[last].text
+        said = [m.words for m in messages[last:] if isinstance(m, UserMessage)]
         results = [m.text for m in messages[last:] if isinstance(m, SkillMessage)]
         called = {m.result.name for m in messages[last:] if isinstance(m, SkillMessage)}
         image = conversation.has_image(last)
         near = shortlist.nearness(request, conversation.skills, image=image)
         advice = Advice(near, familiar, called, _chosen(request, conversation.skills))
         copied = (
-            Copying("\n".join([request, *results]), opening=2.0, going_on=2.0),
+            Copying("\n".join([*said, *results]), opening=2.0, going_on=2.0),
             Copying("\n".join(results)),
         )
         return cls(renderer, end_ids, advice, *copied)

@@ -119,8 +119,16 @@ class Bank:
     @cached_property
     def plans(self) -> list[Plan]:
         """Requests of several steps."""
+        return self._read_plans("plans")
+
+    @cached_property
+    def marked(self) -> list[Plan]:
+        """Requests about a place that the person marked: `$box`, `$point` or `$sketch`."""
+        return self._read_plans("marked")
+
+    def _read_plans(self, name: str) -> list[Plan]:
         plans = []
-        for place, (text, calls) in self._pairs("plans"):
+        for place, (text, calls) in self._pairs(name):
             rounds = tuple(
                 tuple(_step(call, place) for call in part.split(" & "))
                 for part in calls.split("=>")

@@ -9,8 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..model.conversation import AssistantMessage, Conversation, SkillMessage
+from ..model.conversation import (
+    AssistantMessage,
+    Conversation,
+    Marks,
+    SkillMessage,
+    UserMessage,
+)
 from ..skills.calls import SkillResult, SkillSpec, SkillUse
+from ..skills.geometry import Corners, Mask, Position
 from ..skills.images import ImageRef
 from .bank import Bank, Request
 from .offers import Offer
@@ -19,6 +26,9 @@ from .plans import boxes_found
 from .slots import Filler, fill_value, roughen
 
 __all__ = ["Impossible", "Thread"]
+
+_PAINTED = Mask(size=(4, 4), counts="52203")
+"""What stands for a painted area: only its handle is ever read."""
 
 _MASK = re.compile(r"mask_\d")
 _BARE = frozenset(("prompt", "query"))
@@ -39,6 +49,7 @@ class Thread:
     remarks: Sequence[str]
     image: Callable[[], ImageRef]
     conversation: Conversation
+    _marks: Marks | None = field(init=False, default=None)
     _filler: Filler = field(init=False)
     _ids: itertools.count[int] = field(init=False, default_factory=lambda: itertools.count(1))
 
@@ -59,6 +70,21 @@ class Thread:
             self.conversation = self.conversation.ask_about(text, ["img_1"])
         else:
             self.conversation = self.conversation.ask(text, [ref] if ref else [])
+
+    def mark(self, kind: str) -> None:
+        """Let the person have marked a place in the image: `$box`, `$point` or `$sketch`."""
+        digits = self.rng.choice((2, 3))
+        left, top = (round(self.rng.uniform(0, 0.8), digits) for _ in "xy")
+        right, bottom = (round(self.rng.uniform(edge + 0.05, 1), digits) for edge in (left, top))
+        if kind == "$point":
+            self.conversation = self.conversation.mark(points=[Position(right, bottom)])
+        elif kind == "$box":
+            self.conversation = self.conversation.mark(boxes=[Corners(left, top, right, bottom)])
+        else:
+            self.conversation = self.conversation.mark(masks=[_PAINTED])
+        asked = self.conversation.messages[-1]
+        assert isinstance(asked, UserMessage)
+        self._marks = asked.marks
 
     def ask_about(self, ref: ImageRef, text: str) -> None:
         """Add a request with an image of its own."""
@@ -99,6 +125,7 @@ class Thread:
         self.conversation = self.conversation.reply(AssistantMessage(text=answer))
 
     def _start(self, ref: ImageRef | None) -> None:
+        self._marks = None
         number = len(self.conversation.images) + bool(ref)
         self._filler = Filler.of(
             self.bank,
@@ -146,9 +173,14 @@ class Thread:
             return masks[-1]
         if text == "$image":
             return self._latest_image()
+        one_of_many = "anyOf" in schema or "maxItems" in schema.get("items", {})
+        if self._marks and text in ("$box", "$point", "$sketch"):
+            if text == "$sketch":
+                return self._marks.masks[0]
+            (place,) = self._marks.boxes or self._marks.points
+            return [list(place)] if one_of_many else list(place)
         value = fill_value(text, self._filler, schema)
-        one_of_many = "maxItems" in schema.get("items", {})
-        if one_of_many and isinstance(value, list) and not isinstance(value[0], list):
+        if one_of_many and isinstance(value, list) and value and not isinstance(value[0], list):
             return [value]  # one box where boxes are wanted
         return value
 

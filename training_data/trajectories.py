@@ -30,6 +30,10 @@ _CONFUSABLE = (
     {"retrieve"},
 )
 _CHAINED = frozenset("ocr detect segment adjust caption tag retrieve generate edit".split())
+_MARKS = frozenset(("$box", "$point", "$sketch"))
+# Nearly half of all plans find a thing and then adjust it. Alone `adjust` must not be rarer than
+# that, or "Brighten the photo" comes to mean that a photo is to be found first.
+_OFTENER = {"adjust": 4.0}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Portions:
     known: float = 0.36
     invented: float = 0.55
     plan: float = 0.40
+    marked: float = 0.10
     chain: float = 0.12
     none: float = 0.24
     missing: float = 0.06
@@ -127,6 +132,7 @@ class _Turns:
             "known": (portions.known, self._known),
             "invented": (portions.invented, self._invented),
             "plan": (portions.plan, self._plan),
+            "marked": (portions.marked, self._marked),
             "chain": (portions.chain, self._chain),
             "none": (portions.none, self._none),
             "missing": (portions.missing, self._missing),
@@ -146,7 +152,7 @@ class _Turns:
         names = [name for name in self.offer.shown if name in self.bank.skills]
         if not names:
             raise Impossible
-        name = self.rng.choice(names)
+        name = self.rng.choices(names, [_OFTENER.get(name, 1.0) for name in names])[0]
         if name == "inpaint" and not self.thread.conversation.masks:
             self._mask_first()
         request = self.rng.choice(self.bank.skills[name])
@@ -192,6 +198,9 @@ class _Turns:
             raise Impossible
         self._carry_out(self.rng.choice(plans))
 
+    def _marked(self) -> None:
+        self._carry_out(self.rng.choice(self.bank.marked))
+
     def _chain(self) -> None:
         """Two wishes or three in one message, of different skills, that fit behind each other."""
         names = [name for name in self.offer.shown if name in _CHAINED]
@@ -221,7 +230,10 @@ class _Turns:
         first = plan.rounds[0][0]
         by_words = first.skill == "generate" or "query" in first.arguments
         with_image = not by_words or self.rng.random() < 0.3
-        self.thread.ask(Request(plan.text, _all_arguments(plan)), image=with_image)
+        arguments = _all_arguments(plan)
+        self.thread.ask(Request(plan.text, arguments), image=with_image)
+        for kind in sorted(_MARKS & set(arguments.values())):
+            self.thread.mark(kind)
         told = []
         for number, steps in enumerate(plan.rounds, start=1):
             later = [step for steps in plan.rounds[number:] for step in steps]

@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 from ...skills.errors import BadInput
+from ...skills.geometry import Corners, Position
 from ..exits import exit_code
 from ..outputs import Outputs
 from ..report import plain
 from ..session import Session, SessionOptions, open_session
 from .batch import answer_batch
+from .marks import Marking, with_marks
 from .narrator import Narrator, show_call
 from .options import out_option, session_options, with_session_options
 from .requests import Answered, Asked, Request, answer_request, plan_request
@@ -41,6 +43,7 @@ _Tools = tuple[dict[str, Any], ...]
     metavar="FILE",
     help='Answer each line {"images": [...], "request": "..."} of this file with a JSON object.',
 )
+@with_marks
 @out_option
 @with_session_options
 def command(
@@ -49,6 +52,9 @@ def command(
     plan: bool,
     tools: Path | None,
     batch: Path | None,
+    boxes: tuple[Corners, ...],
+    points: tuple[Position, ...],
+    sketch: Path | None,
     out: Path,
     **options: Any,
 ) -> int:
@@ -62,21 +68,22 @@ def command(
     if offered is not None:
         options["skills"] = ()  # so that those installed are not even imported
     chosen = session_options(**options, plan=plan)
+    marking = Marking(boxes=boxes, points=points, sketch=sketch)
     if batch:
-        if words:
-            raise click.UsageError("--batch takes images and requests from its file alone")
+        if words or marking != Marking():
+            raise click.UsageError("--batch takes images, marks and requests from its file alone")
         return asyncio.run(answer_batch(batch, chosen, out, tools=offered))
-    request = _request(words, offered)
+    request = _request(words, offered, marking)
     return asyncio.run(_ask(request, chosen, out, as_json=as_json))
 
 
-def _request(words: tuple[str, ...], tools: _Tools | None) -> Request:
+def _request(words: tuple[str, ...], tools: _Tools | None, marking: Marking) -> Request:
     if not words:
         raise click.UsageError("say what to do: llava-plus ask [IMAGE]... REQUEST")
     *images, request = words
     if not images and Path(request).is_file():
         raise click.UsageError(f"{request} is a file: put the request behind it, in quotes")
-    return Request(request=request, images=tuple(map(Path, images)), tools=tools)
+    return Request(request=request, images=tuple(map(Path, images)), tools=tools, **dict(marking))
 
 
 def _read_tools(path: Path) -> _Tools:

@@ -18,6 +18,7 @@ from ..outputs import Outputs
 from ..record import append_record
 from ..report import plain
 from ..session import Session, open_session
+from .marks import Marking, read_box, read_point
 from .narrator import Narrator
 from .options import out_option, read_images, session_options, with_session_options
 from .requests import Asked, answer_request
@@ -26,6 +27,8 @@ __all__ = ["command"]
 
 _HELP = """\
 /image PATH  attach an image to the next request
+/box X0,Y0,X1,Y1, /point X,Y, /sketch FILE
+             mark a place in the newest image, as fractions of it, for the next request
 /retry       go on with the request that failed last
 /save FILE   add the conversation to FILE as a training record, with its images beside it
 /skills      list the skills on offer
@@ -70,12 +73,16 @@ class _Chat:
         self._runner = runner
         self._conversation = session.conversation()
         self._attached: list[tuple[Path, ImageRef]] = []
+        self._marking = Marking()
         self._broken_off: Conversation | None = None
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: click.echo(_HELP),
+            "/box": lambda told: self._mark(boxes=(read_box(told),)),
             "/image": self._image,
+            "/point": lambda told: self._mark(points=(read_point(told),)),
             "/retry": self._retry,
             "/save": self._save,
+            "/sketch": lambda told: self._mark(sketch=Path(told).expanduser()),
             "/skills": self._list_skills,
         }
 
@@ -114,7 +121,7 @@ class _Chat:
 
     def _ask(self, text: str) -> None:
         asked = self._conversation.ask(text, [ref for _, ref in self._attached])
-        self._answer(asked)
+        self._answer(self._marking.add_to(asked))
 
     def _answer(self, asked: Conversation) -> None:
         paths = [str(path) for path, _ in self._attached]
@@ -127,6 +134,7 @@ class _Chat:
             self._broken_off = answered.conversation
             raise answered.error
         self._conversation, self._attached, self._broken_off = answered.conversation, [], None
+        self._marking = Marking()
 
     def _retry(self, _: str) -> None:
         if self._broken_off is None:
@@ -138,6 +146,15 @@ class _Chat:
             raise BadInput("say which image: /image PATH")
         path = Path(argument).expanduser()
         self.attach(path, read_images([path], self._store)[0])
+
+    def _mark(self, **place: Any) -> None:
+        """Add a mark to those of the next request; of sketches the last one counts."""
+        more = {
+            key: getattr(self._marking, key) + value if isinstance(value, tuple) else value
+            for key, value in place.items()
+        }
+        self._marking = self._marking.model_copy(update=more)
+        click.secho("marked for the next request", dim=True)
 
     def _save(self, argument: str) -> None:
         if not argument:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ...model.conversation import Conversation
 from ...skills.calls import SkillSpec, SkillUse
@@ -21,6 +21,7 @@ from ..loop import Step, StepFinished, TurnEvent, TurnFinished
 from ..outputs import Outputs, Written
 from ..report import error_object, turn_object
 from ..session import Session
+from .marks import Marking
 from .options import read_images
 
 __all__ = ["Answered", "Asked", "Request", "answer_request", "plan_request", "read_tools"]
@@ -29,10 +30,8 @@ _PLANNED_IMAGE = ("img_1",)
 """What a plan without an image is asked about."""
 
 
-class Request(BaseModel):
+class Request(Marking):
     """One request: a line of a batch file, or what `ask` was given."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     request: str
     images: tuple[Path, ...] = ()
@@ -46,7 +45,8 @@ class Request(BaseModel):
         except ValidationError as error:
             raise BadInput(f"the line is no request: {describe_validation(error)}") from error
         paths = tuple(folder / path for path in request.images)
-        return request.model_copy(update={"images": paths})
+        sketch = request.sketch and folder / request.sketch
+        return request.model_copy(update={"images": paths, "sketch": sketch})
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Asked:
             asked = conversation.ask_about(request.request, _PLANNED_IMAGE)
         else:
             asked = conversation.ask(request.request, refs)
+        asked = request.add_to(asked)
         files = dict(zip(asked.images, map(str, paths), strict=True))
         return cls(asked, store, files, request.tools is not None)
 

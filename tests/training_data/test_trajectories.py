@@ -42,6 +42,8 @@ def test_every_handle_has_been_made_or_named(composed: list[Conversation]) -> No
             else:
                 known |= set(message.images)
                 known |= set(getattr(message, "masks", ()))
+                marks = getattr(message, "marks", None)
+                known |= set(marks.masks if marks else ())
 
 
 def test_every_conversation_ends_with_an_answer(composed: list[Conversation]) -> None:
