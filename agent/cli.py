@@ -22,6 +22,7 @@ GROUP = "llava_plus.commands"
 
 _COMMANDS = {
     "ask": "Answer requests about images, using skills.",
+    "bridge": "Serve skills to LLaVA-Plus and OpenThinkIMG clients.",
     "chat": "Talk with the model about images.",
     "index": "Make pictures searchable for the skill retrieve.",
     "new-skill": "Write a plugin package with a new skill in it.",

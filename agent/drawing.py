@@ -4,51 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..skills.calls import SkillResult
 from ..skills.geometry import Mask
+from ..skills.marks import COLOURS, INK, Marks, Rect, Rgb, font_for, ink_on
+from ..skills.wording import shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
-    from PIL.ImageFont import ImageFont as BitmapFont
-
-    Font = FreeTypeFont | BitmapFont
 
 __all__ = ["annotate"]
 
-Rgb = tuple[int, int, int]
-Rect = tuple[float, float, float, float]
-
-_COLOURS: tuple[Rgb, ...] = (
-    (230, 57, 70),
-    (0, 119, 182),
-    (255, 183, 3),
-    (42, 157, 143),
-    (131, 56, 236),
-    (251, 133, 0),
-    (76, 201, 240),
-    (214, 40, 140),
-    (106, 153, 78),
-    (141, 84, 48),
-)
 _SMALLEST = 800
 """Smaller images are enlarged until their longer side has so many pixels: labels must fit."""
 
-_INK: Rgb = (33, 37, 41)
+_ROOMY = 12
+"""Times that a region is larger than its label, for the label to stand inside."""
+
 _PAPER: Rgb = (250, 250, 248)
-_WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial.ttf")
 
 
 def annotate(image: Image, result: SkillResult) -> Image | None:
     """A copy of `image` with the finding on it, or None when `result` holds no place in it.
 
-    Read are the masks that were made, and in `data` every list of objects with a `box` and a
-    `label` or a `text`, whatever the skill; so the finding of a plugin shows as well.
+    Read are the masks that were made, and in `data` every list of objects with a `box` or a
+    `point`, and a `label` or a `text`, whatever the skill; so the finding of a plugin shows as
+    well.
     """
     marks = list(_marks(result.data))
     masks = [(artifact.label, artifact.mask) for artifact in result.artifacts if artifact.mask]
@@ -56,7 +39,7 @@ def annotate(image: Image, result: SkillResult) -> Image | None:
         return None
     sheet = _Sheet.of(image)
     for index, (label, mask) in enumerate(masks):
-        sheet.draw_mask(mask, label, _COLOURS[index % len(_COLOURS)])
+        sheet.draw_mask(mask, label, COLOURS[index % len(COLOURS)])
     lines = [mark for mark in marks if mark.is_text]
     # Where masks show what the boxes hold, boxes would only hide it.
     boxes = [] if masks else [mark for mark in marks if not mark.is_text]
@@ -65,7 +48,7 @@ def annotate(image: Image, result: SkillResult) -> Image | None:
         sheet.draw_box(mark, colours[mark.label])
     for number, line in enumerate(lines, 1):
         sheet.draw_line(line, number)
-    sheet.draw_chips()
+    sheet.draw_labels()
     return _beside(sheet.image, [line.label for line in lines]) if lines else sheet.image
 
 
@@ -80,6 +63,10 @@ class _Mark:
     is_text: bool
 
     @property
+    def is_point(self) -> bool:
+        return self.box[:2] == self.box[2:]
+
+    @property
     def caption(self) -> str:
         if self.content:
             return f"{self.label}: {self.content}"
@@ -89,7 +76,7 @@ class _Mark:
 def _marks(data: Mapping[str, Any]) -> Iterator[_Mark]:
     for value in data.values():
         for item in value if isinstance(value, list | tuple) else ():
-            if isinstance(item, Mapping) and (box := _box(item.get("box"))):
+            if isinstance(item, Mapping) and (box := _place(item)):
                 text, score = item.get("text"), item.get("score")
                 yield _Mark(
                     box,
@@ -98,6 +85,13 @@ def _marks(data: Mapping[str, Any]) -> Iterator[_Mark]:
                     str(item.get("content") or ""),
                     text is not None,
                 )
+
+
+def _place(item: Mapping[str, Any]) -> Rect | None:
+    """The box of a thing; its point is a box without extent."""
+    point = item.get("point")
+    twice = [*point, *point] if isinstance(point, list | tuple) and len(point) == 2 else None
+    return _box(item.get("box", twice))
 
 
 def _box(value: object) -> Rect | None:
@@ -112,17 +106,11 @@ def _box(value: object) -> Rect | None:
 def _colours_of(labels: Sequence[str]) -> dict[str, Rgb]:
     """A colour for each label; things of one kind share it."""
     kinds = dict.fromkeys(labels)
-    return {label: _COLOURS[index % len(_COLOURS)] for index, label in enumerate(kinds)}
+    return {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(kinds)}
 
 
-@dataclass
-class _Sheet:
-    """The image that is drawn on, and the labels that it will carry."""
-
-    image: Image
-    unit: float
-    """Pixels of a line's height: everything else is in proportion."""
-    chips: list[tuple[str, Rect, Rgb]] = field(default_factory=list)
+class _Sheet(Marks):
+    """The image that is drawn on, large enough for its labels."""
 
     @classmethod
     def of(cls, image: Image) -> _Sheet:
@@ -132,10 +120,8 @@ class _Sheet:
         if longest < _SMALLEST:
             scale = _SMALLEST / longest
             size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-            enlarged = image.convert("RGB").resize(size, Resampling.LANCZOS)
-        else:
-            enlarged = image.convert("RGB")
-        return cls(enlarged, max(15.0, 0.021 * max(enlarged.size)))
+            return cls(image.convert("RGB").resize(size, Resampling.LANCZOS))
+        return cls(image.convert("RGB"))
 
     def draw_mask(self, mask: Mask, label: str, colour: Rgb) -> None:
         """Tint a mask and draw its edge."""
@@ -152,67 +138,34 @@ class _Sheet:
         edge = ImageChops.subtract(region, inside)
         self.image.paste(colour, mask=region.point(lambda value: value * 2 // 5))
         self.image.paste(colour, mask=edge)
-        if label:
-            self.chips.append((label, bounds, colour))
+        self.add_label(label, _line_inside(region, *self.label_size(label)) or bounds, colour)
 
     def draw_box(self, mark: _Mark, colour: Rgb) -> None:
-        """Outline a box, dark beneath so that it shows on any ground."""
-        rect = self._rect(mark.box)
-        width = max(2, round(self.unit / 6))
+        """Tint and outline a box, or mark a point."""
+        rect = self.rect(mark.box)
+        if mark.is_point:
+            self.dot(*rect[:2], colour, mark.caption)
+            return
         self._tint(rect, colour, 0.08)
-        draw = self._draw()
-        outer = (rect[0] - 1, rect[1] - 1, rect[2] + 1, rect[3] + 1)
-        draw.rectangle(outer, outline=_mix(colour, (0, 0, 0), 0.6), width=width + 2)
-        draw.rectangle(rect, outline=colour, width=width)
-        if mark.caption:
-            self.chips.append((mark.caption, rect, colour))
+        self.outline(rect, colour, mark.caption)
 
     def draw_line(self, mark: _Mark, number: int) -> None:
         """Tint a line of text and give it the number under which it stands beside the image."""
-        colour = _COLOURS[(number - 1) % len(_COLOURS)]
-        rect = self._rect(mark.box)
+        colour = COLOURS[(number - 1) % len(COLOURS)]
+        rect = self.rect(mark.box)
         self._tint(rect, colour, 0.16)
-        self._draw().rectangle(rect, outline=colour, width=max(1, round(self.unit / 9)))
+        self.canvas().rectangle(rect, outline=colour, width=max(1, round(self.unit / 9)))
         left, top, _, bottom = rect
         size = min(self.unit * 0.9, max(11.0, bottom - top))
-        font = _font(round(size), "")
+        font = font_for(round(size), "")
         width = font.getlength(str(number)) + size * 0.5
         x0 = left - width if left >= width else left
         middle = (top + bottom) / 2
         chip = (x0, middle - size * 0.58, x0 + width, middle + size * 0.58)
-        self._draw().rectangle(chip, fill=colour)
-        self._draw().text(
-            ((chip[0] + chip[2]) / 2, middle), str(number), _on(colour), font, anchor="mm"
+        self.canvas().rectangle(chip, fill=colour)
+        self.canvas().text(
+            ((chip[0] + chip[2]) / 2, middle), str(number), ink_on(colour), font, anchor="mm"
         )
-
-    def draw_chips(self) -> None:
-        """Write the labels, each at the first side of its place where no other one stands."""
-        size = round(self.unit)
-        taken: list[Rect] = []
-        for caption, rect, colour in self.chips:
-            shown = _shorten(caption, 48)
-            font = _font(size, shown)
-            width, height = font.getlength(shown) + size * 0.7, size * 1.4
-            chip = self._free_place(rect, width, height, taken)
-            taken.append(chip)
-            draw = self._draw()
-            draw.rounded_rectangle(chip, radius=size * 0.22, fill=colour)
-            middle = (chip[1] + chip[3]) / 2
-            draw.text((chip[0] + size * 0.35, middle), shown, _on(colour), font, anchor="lm")
-
-    def _free_place(self, rect: Rect, width: float, height: float, taken: list[Rect]) -> Rect:
-        left = min(max(rect[0], 0), max(self.image.width - width, 0))
-        right = min(max(rect[2] - width, 0), max(self.image.width - width, 0))
-        tops = (rect[1] - height, rect[1], rect[3], rect[3] - height)
-        places = [
-            (x, y, x + width, y + height)
-            for x in (left, right)
-            for y in tops
-            if 0 <= y <= self.image.height - height
-        ]
-        free = (place for place in places if not any(_overlap(place, other) for other in taken))
-        top = min(max(rect[1], 0), max(self.image.height - height, 0))
-        return next(free, places[0] if places else (left, top, left + width, top + height))
 
     def _tint(self, rect: Rect, colour: Rgb, strength: float) -> None:
         from PIL import Image as Pillow
@@ -222,14 +175,31 @@ class _Sheet:
         flat = Pillow.new("RGB", part.size, colour)
         self.image.paste(Pillow.blend(part, flat, strength), corners[:2])
 
-    def _rect(self, box: Rect) -> Rect:
-        width, height = self.image.width - 1, self.image.height - 1
-        return box[0] * width, box[1] * height, box[2] * width, box[3] * height
 
-    def _draw(self) -> ImageDraw:
-        from PIL import ImageDraw
+def _line_inside(region: Image, width: float, height: float) -> Rect | None:
+    """The line on which a label of this size stands deepest inside a region, if that is large.
 
-        return ImageDraw.Draw(self.image)
+    Around a small region or a narrow one, None, there is more room than inside.
+    """
+    import numpy as np
+    from PIL import Image as Pillow
+    from PIL import ImageFilter, ImageOps
+
+    if region.histogram()[255] < _ROOMY * width * height:
+        return None
+    across, down = width / 4, height / 4
+    grid = (max(1, round(region.width / across)), max(1, round(region.height / down)))
+    cells = region.resize(grid, Pillow.Resampling.BOX).point(lambda value: value // 255 * 255)
+    inner = ImageOps.expand(cells, 1, fill=0)
+    depth = 0
+    while (eroded := inner.filter(ImageFilter.MinFilter(3))).getbbox():
+        inner, depth = eroded, depth + 1
+    if depth < 2:  # cells to each side: not yet a label's four
+        return None
+    rows, columns = np.nonzero(np.asarray(inner))
+    nearest = np.hypot(rows - rows.mean(), columns - columns.mean()).argmin()
+    x, y = (columns[nearest] - 0.5) * across, (rows[nearest] - 0.5) * down
+    return float(x - width / 2), float(y + height / 2), float(x + width / 2), float(y + height / 2)
 
 
 def _beside(image: Image, lines: Sequence[str]) -> Image:
@@ -239,9 +209,9 @@ def _beside(image: Image, lines: Sequence[str]) -> Image:
 
     fits = image.height / (len(lines) + 1) / 1.6
     size = round(min(max(fits, 13.0), max(15.0, 0.026 * max(image.size))))
-    shown = [_shorten(line, 60) for line in lines]
-    fonts = [_font(size, line) for line in shown]
-    number_width = _font(size, "").getlength(f"{len(lines)}") + size * 0.6
+    shown = [shorten(line, 60) for line in lines]
+    fonts = [font_for(size, line) for line in shown]
+    number_width = font_for(size, "").getlength(f"{len(lines)}") + size * 0.6
     widest = max(font.getlength(line) for font, line in zip(fonts, shown, strict=True))
     width = round(number_width + widest + size * 3)
     height = max(image.height, round((len(lines) + 1) * size * 1.6))
@@ -251,48 +221,10 @@ def _beside(image: Image, lines: Sequence[str]) -> Image:
     left = image.width + size
     for index, (line, font) in enumerate(zip(shown, fonts, strict=True)):
         middle = (index + 1) * size * 1.6
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         chip = (left, middle - size * 0.6, left + number_width, middle + size * 0.6)
         draw.rounded_rectangle(chip, radius=size * 0.2, fill=colour)
         centre = (left + number_width / 2, middle)
-        draw.text(centre, str(index + 1), _on(colour), _font(size, ""), anchor="mm")
-        draw.text((left + number_width + size * 0.6, middle), line, _INK, font, anchor="lm")
+        draw.text(centre, str(index + 1), ink_on(colour), font_for(size, ""), anchor="mm")
+        draw.text((left + number_width + size * 0.6, middle), line, INK, font, anchor="lm")
     return sheet
-
-
-def _overlap(one: Rect, other: Rect) -> bool:
-    across = one[0] < other[2] and other[0] < one[2]
-    return across and one[1] < other[3] and other[1] < one[3]
-
-
-def _mix(colour: Rgb, other: Rgb, share: float) -> Rgb:
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(colour, other, strict=True))
-    return red, green, blue
-
-
-def _on(colour: Rgb) -> Rgb:
-    """Ink that can be read on a ground of `colour`."""
-    red, green, blue = colour
-    return _INK if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else (255, 255, 255)
-
-
-def _shorten(text: str, longest: int) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= longest else f"{flat[: longest - 1]}…"
-
-
-def _font(size: int, text: str) -> Font:
-    """Pillow's own font; for letters beyond Latin one of the machine's, where it has any."""
-    return _load_font(size, all(ord(letter) < 0x250 or letter == "…" for letter in text))
-
-
-@cache
-def _load_font(size: int, latin: bool) -> Font:
-    from PIL import ImageFont
-
-    for name in () if latin else _WIDE_FONTS:
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ..model.conversation import Conversation
 from ..model.lmm import LMM
 from ..skills.calls import SkillSpec
-from ..skills.discovery import load_skill
+from ..skills.discovery import installed_skills, load_skill
 from ..skills.errors import BadConfiguration, UnknownSkill
 from ..skills.readiness import usable_skills
 from ..skills.skill import Skill
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 class SessionOptions:
     """How to open a session.
 
-    `skills=None` offers every skill that lacks no weights. They run on `workers`, or in one
-    process that is started for them; with `plan` they are only read about.
+    `skills=None` offers every skill that lacks nothing and that suits the LMM. They run on
+    `workers`, or in one process that is started for them; with `plan` they are only read about.
     """
 
     lmm: str
@@ -63,14 +64,15 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
     Raises `BadConfiguration`, `UnknownSkill` or `WorkerUnavailable` when there is no such thing.
     """
     device = _chosen(options.device)
+    unfamiliar = _unfamiliar(options.lmm)
     async with AsyncExitStack() as stack:
         async with together() as group:
             # In a thread, so that only the longer of the two is waited for.
             loading = group.create_task(asyncio.to_thread(_open_focused, options, device))
-            starting = group.create_task(_open_dispatcher(options, device, stack))
+            starting = group.create_task(_open_dispatcher(options, device, unfamiliar, stack))
         lmm, dispatcher = loading.result(), starting.result()
         stack.push_async_callback(lmm.aclose)
-        specs = _restricted(await dispatcher.specs(), options.skills)
+        specs = _restricted(await dispatcher.specs(), options.skills, unfamiliar)
         agent = Agent(
             lmm, dispatcher, max_steps=options.max_steps, turn_seconds=options.turn_seconds
         )
@@ -100,8 +102,10 @@ def _open_focused(options: SessionOptions, device: str) -> LMM:
     return FocusedLMM(open_lmm(options.lmm, device), shortlist, offered=options.offer)
 
 
-def load_skills(names: Sequence[str] | None) -> list[Skill]:
-    """The named skills, or all that lack no weights.
+def load_skills(
+    names: Sequence[str] | None, *, without: AbstractSet[str] = frozenset()
+) -> list[Skill]:
+    """The named skills, or all that lack nothing, except those that the LMM is to do without.
 
     Of all, one that cannot be imported is logged and left out.
     """
@@ -109,6 +113,8 @@ def load_skills(names: Sequence[str] | None) -> list[Skill]:
         return [load_skill(name) for name in dict.fromkeys(names)]
     skills = []
     for installed in usable_skills().values():
+        if installed.name in without:
+            continue
         try:
             skills.append(installed.load())
         except BadConfiguration as error:
@@ -117,7 +123,7 @@ def load_skills(names: Sequence[str] | None) -> list[Skill]:
 
 
 async def _open_dispatcher(
-    options: SessionOptions, device: str, stack: AsyncExitStack
+    options: SessionOptions, device: str, unfamiliar: AbstractSet[str], stack: AsyncExitStack
 ) -> Dispatcher:
     if options.workers:
         from ..skills.worker import SECRET_VARIABLE
@@ -126,7 +132,7 @@ async def _open_dispatcher(
         secret = os.environ.get(SECRET_VARIABLE)
         dispatcher: Dispatcher = HttpDispatcher(options.workers, secret=secret)
     else:
-        skills = load_skills(options.skills)
+        skills = load_skills(options.skills, without=unfamiliar)
         if options.plan or not skills:
             dispatcher = LocalDispatcher(skills)
         else:
@@ -139,10 +145,27 @@ async def _open_dispatcher(
     return dispatcher
 
 
-def _restricted(specs: list[SkillSpec], names: Sequence[str] | None) -> tuple[SkillSpec, ...]:
+def _unfamiliar(lmm: str) -> frozenset[str]:
+    """The skills of this package that are not offered to the LMM unless they are named.
+
+    The embedded LMM is so small that skills which it has not been trained on cost it more than
+    they bring, where they come near to those that it has been trained on.
+    """
+    if lmm != "embedded":
+        return frozenset()
+    from ..model.local import embedded_folder, familiar_skills
+
+    skills = installed_skills().items()
+    own = frozenset(name for name, skill in skills if skill.package == "llava-plus")
+    return own - familiar_skills(embedded_folder())
+
+
+def _restricted(
+    specs: list[SkillSpec], names: Sequence[str] | None, unfamiliar: AbstractSet[str]
+) -> tuple[SkillSpec, ...]:
     """The specs that were asked for, in that order. Raises `UnknownSkill`."""
     if names is None:
-        return tuple(specs)
+        return tuple(spec for spec in specs if spec.name not in unfamiliar)
     offered = {spec.name: spec for spec in specs}
     for name in names:
         if name not in offered:

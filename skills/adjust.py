@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
@@ -128,6 +128,7 @@ class Adjust(Skill):
         "Change how an image looks with a simple exact operation, on the whole image or only on "
         "target."
     )
+    uses: ClassVar[tuple[str, ...]] = ("segment",)
 
     def setup(self, device: str) -> None:
         """Load the outlining backend, by which `blur_background` finds the subject."""
@@ -135,6 +136,10 @@ class Adjust(Skill):
 
         self._outliner: Outliner = create_backend("segment")
         self._outliner.load(device)
+
+    def teardown(self) -> None:
+        """Let go of the outlining backend."""
+        del self._outliner
 
     def run(
         self,

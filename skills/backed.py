@@ -26,3 +26,12 @@ class BackedSkill(Skill, Generic[Backend]):
         """Make the backend and load it. Raises `BadConfiguration` when that cannot be done."""
         self.backend = create_backend(self.name)
         self.backend.load(device)
+
+    def teardown(self) -> None:
+        """Let go of the backend, with all that it holds."""
+        del self.backend
+
+    @property
+    def batch(self) -> int:
+        """As many calls as the backend takes at once, which its options say."""
+        return getattr(self.backend, "batch", 1)

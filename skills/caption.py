@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from .backed import BackedSkill
-from .backends import Captioner
+from .backends import BatchCaptioner, Captioner
 from .skill import ImageArgument, SkillOutput
 
 __all__ = ["Caption", "Description"]
@@ -28,3 +31,10 @@ class Caption(BackedSkill[Captioner]):
     def run(self, image: ImageArgument) -> Description:
         """Describe the image."""
         return Description(caption=self.backend.caption(image))
+
+    def run_batch(self, calls: Sequence[dict[str, Any]]) -> Sequence[Description]:
+        """Describe several images, at once where the backend can."""
+        if not isinstance(self.backend, BatchCaptioner):
+            return [self.run(**arguments) for arguments in calls]
+        told = self.backend.captions([arguments["image"] for arguments in calls])
+        return [Description(caption=caption) for caption in told]

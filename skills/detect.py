@@ -22,6 +22,9 @@ Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 Labels = Annotated[list[Label], Field(min_length=1, max_length=50)]
 """What to look for, as a skill's argument."""
 
+_MOST_NAMED = 100
+"""Kinds that are told to a model which asks for others: some detectors know thousands."""
+
 
 class FoundThings(SkillOutput):
     """Named things that were found, each with its box."""
@@ -69,8 +72,11 @@ def look_for(
     found = detector.detect(image, labels, threshold)
     if len(found.unknown) == len(labels):
         unknown = wording.joined([repr(label) for label in labels])
+        known = list(detector.vocabulary)
+        if len(known) > _MOST_NAMED:
+            known[_MOST_NAMED:] = [f"and {len(known) - _MOST_NAMED} more"]
         raise BadSkillUse(
-            f"this detector does not know {unknown}; it knows: {', '.join(detector.vocabulary)}. "
+            f"this detector does not know {unknown}; it knows: {', '.join(known)}. "
             "With the backend 'grounding-dino' it would find anything"
         )
     return found

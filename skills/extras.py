@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import NamedTuple
 
 from .errors import BadConfiguration
 
-__all__ = ["needing"]
+__all__ = ["Packages", "needing"]
+
+
+class Packages(NamedTuple):
+    """The extra of llava-plus that installs what something runs on, and what it then imports."""
+
+    extra: str
+    modules: tuple[str, ...]
+
+    def lacks(self) -> str:
+        """Which modules are missing and how they are installed; empty when all are here."""
+        missing = [module for module in self.modules if find_spec(module) is None]
+        told = f"{', '.join(missing)} is missing: pip install llava-plus[{self.extra}]"
+        return told if missing else ""
 
 
 @contextmanager

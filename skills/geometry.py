@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import (
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["Box", "Corners", "Mask", "Point", "Position"]
+__all__ = ["Box", "Corners", "Line", "Mask", "Point", "Position"]
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
@@ -57,7 +58,7 @@ class Corners(NamedTuple):
     @property
     def area(self) -> float:
         """Share of the image that the box covers, 0 to 1."""
-        return (self.x1 - self.x0) * (self.y1 - self.y0)
+        return max(0.0, self.x1 - self.x0) * max(0.0, self.y1 - self.y0)
 
     def overlap(self, other: Corners) -> float:
         """Intersection over union of the two boxes, 0 to 1."""
@@ -79,6 +80,20 @@ Box = Annotated[
     WithJsonSchema({"type": "array", "items": _FRACTION, "minItems": 4, "maxItems": 4}),
 ]
 """A box as it is passed around: `[x0, y0, x1, y1]`, fractions from 0 to 1, never empty."""
+
+
+def _has_length(ends: Corners) -> Corners:
+    if ends[:2] == ends[2:]:
+        raise ValueError(f"line {list(ends)} has both its ends at one place")
+    return ends
+
+
+Line = Annotated[
+    Corners,
+    AfterValidator(_has_length),
+    WithJsonSchema({"type": "array", "items": _FRACTION, "minItems": 4, "maxItems": 4}),
+]
+"""A line as it is passed around: `[x0, y0, x1, y1]`, from one end to the other, as fractions."""
 
 
 class Position(NamedTuple):
@@ -145,6 +160,28 @@ class Mask(BaseModel):
         """Share of the image that the mask covers, 0 to 1."""
         height, width = self.size
         return sum(_run_lengths(self.counts)[1::2]) / (height * width)
+
+    @property
+    def box(self) -> Corners | None:
+        """The smallest box around the mask, or None when it is empty."""
+        height, width = self.size
+        ends = list(accumulate(_run_lengths(self.counts)))
+        edges = zip(ends[::2], ends[1::2], strict=False)  # the last run may be outside
+        spans = [(start, end) for start, end in edges if start < end]
+        if not spans:
+            return None
+        # A run that goes on in the next column is at the bottom of one and the top of the other.
+        inside = all(start // height == (end - 1) // height for start, end in spans)
+        top = min(start % height for start, _ in spans) if inside else 0
+        bottom = max((end - 1) % height for _, end in spans) + 1 if inside else height
+        left, right = spans[0][0] // height, (spans[-1][1] - 1) // height + 1
+        return Corners.from_pixels(left, top, right, bottom, width, height)
+
+    def overlap(self, other: Mask) -> float:
+        """Intersection over union of the two masks, which have one size, 0 to 1."""
+        mine, others = self.array(), other.array()
+        union = int((mine | others).sum())
+        return int((mine & others).sum()) / union if union else 0.0
 
     def check_is_for(self, image: Image) -> None:
         """Raise `BadSkillUse` when the mask was made for an image of another size."""

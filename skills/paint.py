@@ -12,9 +12,10 @@ from .backends import ImageEditor, Inpainter, Painter
 from .errors import BadSkillUse
 from .skill import Image, ImageArgument, MaskArgument, SkillOutput
 
-__all__ = ["Edit", "Generate", "Inpaint", "PaintedImage"]
+__all__ = ["Edit", "Generate", "Inpaint", "PaintedImage", "Words"]
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+"""What is to be seen or done, as a skill's argument."""
 
 
 class PaintedImage(SkillOutput):

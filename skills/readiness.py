@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from .backends import BACKENDS, Backend, Licence
-from .discovery import InstalledSkill, installed_skills
+from .discovery import InstalledSkill, installed_skills, load_skill
 from .errors import BadConfiguration
 from .settings import backend_name, create_backend
-from .weights import Fetchable, HasWeights
+from .weights import Fetchable, HasWeights, missing_parts
+from .wording import joined
 
 __all__ = ["Readiness", "readiness", "usable_skills"]
 
@@ -35,35 +36,41 @@ class Readiness:
 
 
 def readiness(skill: str) -> Readiness:
-    """Look at the backend that the settings name for `skill`; a plugin that has none is ready.
+    """Look at what `skill` needs: its backend, which the settings name, and other skills'.
 
     Raises `BadConfiguration` when the settings do not fit.
     """
+    loaded = load_skill(skill)
+    others = next(filter(None, (readiness(other).lacks for other in loaded.uses)), "")
     if skill not in BACKENDS:
-        return Readiness()
+        return Readiness(lacks=loaded.packages.lacks() or others)
     name = backend_name(skill)
     backend: Backend = create_backend(skill)
     weights = backend.weights if isinstance(backend, HasWeights) else None
-    lacks = ""
-    if missing := [module for module in backend.packages.modules if find_spec(module) is None]:
-        lacks = f"{', '.join(missing)} is missing: pip install llava-plus[{backend.packages.extra}]"
-    elif weights and not weights.is_present():
-        lacks = _absent(weights, skill)
-    elif isinstance(backend, NeedsMore):
-        lacks = backend.lacks()
-    return Readiness(name, backend.licence, weights, lacks)
+    return Readiness(name, backend.licence, weights, _lacks(backend, weights, skill) or others)
 
 
-def _absent(weights: Fetchable, skill: str) -> str:
-    if Path(weights.name).is_dir():
-        return f"the folder {weights.name} does not hold the whole model"
-    return f"its weights {weights.name} are not here: llava-plus skills pull {skill}"
+def _lacks(backend: Backend, weights: Fetchable | None, skill: str) -> str:
+    if lacking := backend.packages.lacks():
+        return lacking
+    if weights and (absent := missing_parts(weights)):
+        return _absent(absent, skill)
+    return backend.lacks() if isinstance(backend, NeedsMore) else ""
+
+
+def _absent(weights: Sequence[Fetchable], skill: str) -> str:
+    names = [part.name for part in weights]
+    folders = [name for name in names if Path(name).is_dir()]
+    told = [f"the folder {folder} does not hold the whole model" for folder in folders]
+    if elsewhere := [name for name in names if name not in folders]:
+        told.append(f"its weights {joined(elsewhere)} are not here: llava-plus skills pull {skill}")
+    return "; ".join(told)
 
 
 def usable_skills() -> dict[str, InstalledSkill]:
     """The installed skills that are on offer when none is named.
 
-    One that still lacks its weights is not; one whose settings or packages are wrong is, so that
+    One that lacks packages, weights or a setting is not; one whose settings are wrong is, so that
     this is told and not passed over.
     """
     return {name: skill for name, skill in installed_skills().items() if _is_usable(name)}
@@ -71,7 +78,6 @@ def usable_skills() -> dict[str, InstalledSkill]:
 
 def _is_usable(name: str) -> bool:
     try:
-        ready = readiness(name)
+        return not readiness(name).lacks
     except BadConfiguration:
         return True
-    return not (ready.weights and ready.lacks)

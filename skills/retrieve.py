@@ -61,9 +61,11 @@ class Retrieve(BackedSkill[Retriever]):
         found, pictures = [], []
         for one in self.backend.search(image, query, k or _USUAL):
             try:
-                pictures.append(self.backend.open(one))
+                picture = self.backend.open(one)
             except BadInput as error:  # it was moved or damaged since it was indexed
                 log.warning("%s; index the collection again", error)
                 continue
             found.append(one)
+            if picture is not None:
+                pictures.append(picture)
         return FoundPictures(found=tuple(found), pictures=tuple(pictures))

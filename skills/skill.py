@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 
 from .calls import SkillSpec
 from .errors import BadConfiguration, BadSkillUse
+from .extras import Packages
 from .geometry import Mask
 
 if TYPE_CHECKING:
@@ -100,13 +101,29 @@ class Skill(ABC):
     description: ClassVar[str]
     parallel: ClassVar[int] = 1
     """How many calls may run at once in one process."""
+    packages: ClassVar[Packages] = Packages("", ())
+    """What it runs on beside the core of LLaVA-Plus, where no backend says so."""
+    uses: ClassVar[tuple[str, ...]] = ()
+    """Skills whose backends it cannot work without."""
 
     def setup(self, device: str) -> None:  # noqa: B027 - most skills have nothing to load
-        """Load what `run` needs; called once, before the first call, never at import."""
+        """Load what `run` needs; called before the first call, never at import."""
+
+    def teardown(self) -> None:  # noqa: B027 - most skills have nothing to let go of
+        """Let go of what `setup` loaded, when memory is short; `setup` comes before more calls."""
+
+    @property
+    def batch(self) -> int:
+        """How many calls `run_batch` can take at once."""
+        return 1
 
     @abstractmethod
     def run(self, *args: Any, **kwargs: Any) -> SkillOutput:
         """Do the work. Raise `SkillFailed` with a plain sentence when it cannot be done."""
+
+    def run_batch(self, calls: Sequence[dict[str, Any]]) -> Sequence[SkillOutput]:
+        """Do the work of several calls, each given by the arguments of `run`, in their order."""
+        return [self.run(**arguments) for arguments in calls]
 
     @cached_property
     def arguments(self) -> type[BaseModel]:
@@ -140,17 +157,30 @@ class Skill(ABC):
         images: dict[str, PillowImage] | None = None,
         masks: dict[str, Mask] | None = None,
     ) -> SkillOutput:
-        """Check `arguments`, put images and masks in place of their handles, and run.
+        """Check the arguments and run: what `check` and `run_checked` raise."""
+        return self.run_checked(self.check(arguments, images=images, masks=masks))
 
-        Raises `BadSkillUse` when they do not fit the spec, `SkillFailed` when `run` gives
-        back something other than a `SkillOutput`, and whatever `run` raises.
+    def check(
+        self,
+        arguments: dict[str, Any],
+        *,
+        images: dict[str, PillowImage] | None = None,
+        masks: dict[str, Mask] | None = None,
+    ) -> dict[str, Any]:
+        """The arguments of `run`, with images and masks in place of their handles.
+
+        Raises `BadSkillUse` when `arguments` do not fit the spec.
         """
         context = {"image": images or {}, "mask": masks or {}}
         try:
             checked = self.arguments.model_validate(arguments, context=context)
         except ValidationError as error:
             raise BadSkillUse(f"{self.name}: {describe_validation(error)}") from error
-        output = self.run(**{name: getattr(checked, name) for name in type(checked).model_fields})
+        return {name: getattr(checked, name) for name in type(checked).model_fields}
+
+    def run_checked(self, arguments: dict[str, Any]) -> SkillOutput:
+        """Run with arguments from `check`. Raises what `run` does, or `TypeError`."""
+        output = self.run(**arguments)
         if not isinstance(output, SkillOutput):
             raise TypeError(
                 f"run of {self.name!r} returned {type(output).__name__}, not SkillOutput"

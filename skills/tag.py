@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from . import wording
 from .backed import BackedSkill
+from .backends import BatchTagger, Tagger
 from .backends import Tag as Keyword
-from .backends import Tagger
 from .skill import ImageArgument, SkillOutput
 
 __all__ = ["Keywords", "Tag"]
@@ -30,3 +33,10 @@ class Tag(BackedSkill[Tagger]):
     def run(self, image: ImageArgument) -> Keywords:
         """Find the keywords that fit."""
         return Keywords(tags=tuple(self.backend.tags(image)))
+
+    def run_batch(self, calls: Sequence[dict[str, Any]]) -> Sequence[Keywords]:
+        """Find the keywords of several images, at once where the backend can."""
+        if not isinstance(self.backend, BatchTagger):
+            return [self.run(**arguments) for arguments in calls]
+        found = self.backend.tags_of([arguments["image"] for arguments in calls])
+        return [Keywords(tags=tuple(tags)) for tags in found]

@@ -19,7 +19,17 @@ from .errors import BadConfiguration
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-__all__ = ["Download", "Fetchable", "Fetching", "HasWeights", "Weights", "file_hash"]
+__all__ = [
+    "Download",
+    "Downloads",
+    "Fetchable",
+    "Fetching",
+    "HasWeights",
+    "WeightSet",
+    "Weights",
+    "file_hash",
+    "missing_parts",
+]
 
 _SETTINGS = (".json", ".txt", ".model", ".jinja", ".yaml")
 _NUMBERS = (".safetensors", ".bin")
@@ -142,6 +152,54 @@ class Download:
                         f"{file.rfilename} of {self.name!r} came with the hash {found}, not "
                         f"{file.lfs.sha256}; it is deleted: fetch it again"
                     )
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """Weights of several models that a backend needs all of."""
+
+    parts: tuple[Fetchable, ...]
+
+    @property
+    def name(self) -> str:
+        """What the settings call them, one after another."""
+        return ", ".join(part.name for part in self.parts)
+
+    def is_present(self) -> bool:
+        """Whether everything that loading needs is here; asks no server."""
+        return not missing_parts(self)
+
+    def download(self) -> Downloads:
+        """What there is to fetch. Raises `BadConfiguration` when a part cannot be had."""
+        return Downloads(tuple(part.download() for part in self.parts))
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """The files of several models."""
+
+    parts: tuple[Fetching, ...]
+
+    @property
+    def files(self) -> Sequence[object]:
+        """The files of all parts."""
+        return [file for part in self.parts for file in part.files]
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes the files have together."""
+        return sum(part.bytes for part in self.parts)
+
+    def fetch(self, checking: Callable[[str], None] = lambda name: None) -> None:
+        """Fetch one part after another. Raises `BadConfiguration` as each of them would."""
+        for part in self.parts:
+            part.fetch(checking)
+
+
+def missing_parts(weights: Fetchable) -> list[Fetchable]:
+    """The weights if they are not here; of a set, the parts that are not."""
+    parts = weights.parts if isinstance(weights, WeightSet) else (weights,)
+    return [part for part in parts if not part.is_present()]
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from .geometry import Corners
+from .geometry import Corners, Position
 
 __all__ = [
     "adjusted_text",
@@ -19,14 +19,18 @@ __all__ = [
     "detections_summary",
     "detections_text",
     "joined",
+    "number_text",
     "ocr_summary",
     "ocr_text",
+    "percent",
     "plural",
+    "points_text",
     "regions_summary",
     "regions_text",
     "retrieved_text",
     "segments_text",
     "sentence",
+    "shorten",
     "singular",
     "tags_text",
 ]
@@ -43,10 +47,29 @@ def detections_text(
     note: str = "",
 ) -> str:
     """What the LMM reads from `detect`: how many of what, then where each one is."""
-    shown = [f"{label} {box_text(box)}" for label, box in objects[:MAX_OBJECTS]]
-    if len(objects) > MAX_OBJECTS:
-        shown.append(f"and {len(objects) - MAX_OBJECTS} more")
-    labels = [label for label, _ in objects]
+    places = [(label, box_text(box)) for label, box in objects]
+    return _listed(places, asked, unknown, note)
+
+
+def points_text(
+    points: Sequence[tuple[str, Position]],
+    asked: Sequence[str] = (),
+    *,
+    unknown: Sequence[str] = (),
+    note: str = "",
+) -> str:
+    """What the LMM reads from `point`: how many of what, then a point on each one."""
+    places = [(label, json.dumps(point)) for label, point in points]
+    return _listed(places, asked, unknown, note)
+
+
+def _listed(
+    places: Sequence[tuple[str, str]], asked: Sequence[str], unknown: Sequence[str], note: str
+) -> str:
+    shown = [f"{label} {place}" for label, place in places[:MAX_OBJECTS]]
+    if len(places) > MAX_OBJECTS:
+        shown.append(f"and {len(places) - MAX_OBJECTS} more")
+    labels = [label for label, _ in places]
     return "\n".join([detections_summary(labels, asked, unknown=unknown, note=note), *shown])
 
 
@@ -142,12 +165,13 @@ def segments_text(
     if not regions:
         looked_for = [f"no {label}" for label in dict.fromkeys(asked) if label not in unknown]
         return f"Found {joined(looked_for) or 'nothing'} to outline.{limits}"
-    parts = [f"{label} ({_percent(share)})" for label, share in regions]
+    parts = [f"{label} ({percent(share)})" for label, share in regions]
     parts[0] = parts[0].removesuffix(")") + " of the image)"
     return f"Outlined {counted(len(regions), 'region')}: {', '.join(parts)}.{limits}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share of the image, 0 to 1: `12 %`."""
     return f"{share:.0%}".replace("%", " %") if share >= 0.01 else "under 1 %"
 
 
@@ -185,6 +209,19 @@ def adjusted_text(
         size="{} x {}".format(*size) if size else "its target",
         degrees=f"{degrees:g} {'degree' if abs(degrees) == 1 else 'degrees'}",
     )
+
+
+def number_text(number: float) -> str:
+    """`42`, `0.3`, `1.5e-07`: with the digits that count, so that 0.1 + 0.2 is 0.3."""
+    if abs(number) < 1e21 and number == int(number):
+        return str(int(number))
+    return f"{number:.12g}" if abs(number) < 1e6 else f"{number:.15g}"  # with their cents
+
+
+def shorten(text: str, longest: int) -> str:
+    """A text on one line, cut to `longest` letters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= longest else f"{flat[: longest - 1]}…"
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -59,7 +59,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["SECRET_VARIABLE", "create_app", "listen", "main", "serve", "server_config"]
+__all__ = [
+    "LOOPBACK",
+    "SECRET_VARIABLE",
+    "create_app",
+    "listen",
+    "main",
+    "read_body",
+    "serve",
+    "serve_app",
+    "server_config",
+]
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Hosts that only this machine reaches."""
 
 SECRET_VARIABLE = "LLAVA_PLUS_WORKER_SECRET"
 """Environment variable with the secret; an argument would show in the process list."""
@@ -79,13 +92,15 @@ def create_app(
     device: str = "cpu",
     queue: int = QUEUE,
     store_bytes: int = STORE_BYTES,
+    memory: int | None = None,
 ) -> FastAPI:
     """The app that serves `skills`; with a `secret`, only to callers that show it.
 
     At most `queue` calls of a skill wait for a slot, and uploaded and made images are kept up
-    to `store_bytes`, the longest unused let go first.
+    to `store_bytes`, the longest unused let go first. `memory` is what the skills' weights may
+    take together, in bytes, as `SkillRunner` says.
     """
-    runner = SkillRunner(skills, device=device, queue=queue)
+    runner = SkillRunner(skills, device=device, queue=queue, memory=memory)
     routes = _Routes(runner, ImageStore(store_bytes))
 
     @asynccontextmanager
@@ -156,7 +171,7 @@ class _Routes:
         return Response(cards.model_dump_json(), media_type=_JSON)
 
     async def put_image(self, request: Request) -> Response:
-        data = await _read_body(request, MAX_BYTES)
+        data = await read_body(request, MAX_BYTES)
         loop = asyncio.get_running_loop()
         sha256 = request.path_params["sha256"]
         ref = await loop.run_in_executor(self._decoding, self._take, data, sha256)
@@ -183,7 +198,7 @@ class _Routes:
 
     async def call(self, request: Request) -> Response:
         arrival = time.monotonic()
-        body = await _read_body(request, MAX_REQUEST_BYTES)
+        body = await read_body(request, MAX_REQUEST_BYTES)
         deadline = arrival + _seconds_left(request)
         name = request.path_params["name"]
         must_wait = self._runner.would_wait(name)
@@ -247,8 +262,8 @@ def _seconds_left(request: Request) -> float:
     return seconds
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
-    """The whole body, given up as soon as it is known to exceed `limit`."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises `TooLarge` as soon as it is known to exceed `limit` bytes."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise TooLarge(f"the body has {int(announced):,} bytes; at most {limit:,} are taken")
@@ -312,13 +327,29 @@ def serve(
     secret: str | None = None,
     device: str = "cpu",
     queue: int = QUEUE,
+    memory: int | None = None,
     on_listening: Callable[[str, uvicorn.Server], None] | None = None,
 ) -> None:
     """Serve `skills` until the process is told to stop; `port=0` takes any free port.
 
     `on_listening` gets the URL as soon as connections are taken, which is before setup is done.
     """
-    app = create_app(skills, secret=secret, device=device, queue=queue)
+    app = create_app(skills, secret=secret, device=device, queue=queue, memory=memory)
+    serve_app(app, host=host, port=port, on_listening=on_listening)
+    if app.state.runner.busy:
+        # A skill that hangs would keep the interpreter from ending.
+        logging.shutdown()
+        os._exit(0)
+
+
+def serve_app(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    on_listening: Callable[[str, uvicorn.Server], None] | None = None,
+) -> None:
+    """Serve any app the way a worker is served; see `serve`."""
     with listen(host, port) as listening:
         server = uvicorn.Server(server_config(app))
         if on_listening:
@@ -326,10 +357,6 @@ def serve(
             on_listening(f"http://{shown}:{listening.getsockname()[1]}", server)
         with suppress(KeyboardInterrupt):  # raised once more after an orderly stop
             server.run(sockets=[listening])
-    if app.state.runner.busy:
-        # A skill that hangs would keep the interpreter from ending.
-        logging.shutdown()
-        os._exit(0)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -380,6 +407,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 secret=os.environ.get(SECRET_VARIABLE),
                 device=options.device,
                 queue=options.queue,
+                memory=options.memory and int(options.memory * 1e9),
                 on_listening=on_listening,
             )
         except (LlavaPlusError, OSError) as error:
@@ -397,6 +425,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
     parser.add_argument("--device", default="cpu", help="where skills put their weights")
     parser.add_argument("--queue", type=int, default=QUEUE, help="calls that may wait, per skill")
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="how much the weights may take; beyond it the longest unused skill is unloaded",
+    )
     parser.add_argument(
         "--exit-with-parent", action="store_true", help="stop when standard input is closed"
     )

@@ -82,7 +82,7 @@ def _describe(installed: InstalledSkill) -> dict[str, Any]:
             row["backend"] = ready.backend
             row["licence"], row["weights_licence"] = ready.licence
             row["weights"] = ready.weights.name if ready.weights else None
-            row["lacks"] = ready.lacks
+        row["lacks"] = ready.lacks
     except BadConfiguration as error:
         row["error"] = str(error)
     return row

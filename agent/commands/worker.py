@@ -7,12 +7,10 @@ import os
 import click
 
 from ...skills.readiness import usable_skills
-from ...skills.worker import SECRET_VARIABLE
+from ...skills.worker import LOOPBACK, SECRET_VARIABLE
 from ...skills.worker import main as serve_skills
 
 __all__ = ["command"]
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @click.command("worker")
@@ -26,7 +24,7 @@ def command(names: tuple[str, ...], host: str, port: int, device: str) -> int:
     One line {"url": ...} is printed once calls are taken. With LLAVA_PLUS_WORKER_SECRET set,
     only callers that have the same secret are served.
     """
-    if host not in _LOOPBACK and not os.environ.get(SECRET_VARIABLE):
+    if host not in LOOPBACK and not os.environ.get(SECRET_VARIABLE):
         click.echo(f"warning: {host} is open to others; set {SECRET_VARIABLE}", err=True)
     skills = names or tuple(usable_skills())
     if not skills:

@@ -7,10 +7,11 @@ used by one thread at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
+from ..extras import Packages
 from ..geometry import Corners, Mask, Position
 
 if TYPE_CHECKING:
@@ -19,20 +20,31 @@ if TYPE_CHECKING:
 __all__ = [
     "BACKENDS",
     "Backend",
+    "BatchCaptioner",
+    "BatchTagger",
     "Captioner",
     "Detection",
     "Detector",
     "Findings",
     "ImageEditor",
     "Inpainter",
+    "LabelledRegion",
+    "Level",
+    "LevelOutliner",
     "Licence",
+    "Matcher",
+    "NamedOutliner",
     "Outliner",
     "Packages",
     "Painter",
     "RegionDescriber",
     "RegionDescription",
+    "RegionLabeller",
+    "Restyler",
     "Retrieved",
     "Retriever",
+    "Searcher",
+    "Snippet",
     "Tag",
     "Tagger",
     "TextLine",
@@ -43,6 +55,8 @@ BACKENDS: dict[str, dict[str, str]] = {
     "ocr": {
         "rapidocr": "llava_plus.skills.backends.rapidocr:RapidOCRReader",
         "easyocr": "llava_plus.skills.backends.easyocr:EasyOCRReader",
+        "trocr": "llava_plus.skills.backends.trocr:TrOCRReader",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerReader",
     },
     "detect": {
         "opencv": "llava_plus.skills.backends.opencv:OpenCVDetector",
@@ -50,26 +64,75 @@ BACKENDS: dict[str, dict[str, str]] = {
         "owlv2": "llava_plus.skills.backends.open_vocabulary:Owlv2Detector",
         "yolo": "llava_plus.skills.backends.yolo:YoloDetector",
         "yolo-world": "llava_plus.skills.backends.yolo:YoloWorldDetector",
+        "yoloe": "llava_plus.skills.backends.yolo:YoloeDetector",
+        "onnx-yolo": "llava_plus.skills.backends.onnx_yolo:OnnxYoloDetector",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerDetector",
     },
     "segment": {
         "grabcut": "llava_plus.skills.backends.grabcut:GrabCutOutliner",
         "sam": "llava_plus.skills.backends.sam:SamOutliner",
+        "sam2": "llava_plus.skills.backends.sam:Sam2Outliner",
         "segment-anything": "llava_plus.skills.backends.segment_anything:SegmentAnythingOutliner",
         "ultralytics-sam": "llava_plus.skills.backends.ultralytics_sam:UltralyticsSamOutliner",
+        "fastsam": "llava_plus.skills.backends.fastsam:FastSamOutliner",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerOutliner",
+    },
+    "segment_levels": {
+        "sam": "llava_plus.skills.backends.sam:SamOutliner",
+        "sam2": "llava_plus.skills.backends.sam:Sam2Outliner",
+        "segment-anything": "llava_plus.skills.backends.segment_anything:SegmentAnythingOutliner",
+        "ultralytics-sam": "llava_plus.skills.backends.ultralytics_sam:UltralyticsSamOutliner",
+        "fastsam": "llava_plus.skills.backends.fastsam:FastSamOutliner",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerLevelOutliner",
+    },
+    "segment_like": {
+        "owlv2": "llava_plus.skills.backends.open_vocabulary:Owlv2Matcher",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerMatcher",
+    },
+    "label_regions": {
+        "mask2former": "llava_plus.skills.backends.panoptic_labelling:Mask2FormerLabeller",
+        "oneformer": "llava_plus.skills.backends.panoptic_labelling:OneFormerLabeller",
+        "segformer": "llava_plus.skills.backends.region_labelling:SegformerLabeller",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerLabeller",
     },
     "caption": {
         "blip": "llava_plus.skills.backends.blip:BlipCaptioner",
         "blip2": "llava_plus.skills.backends.blip:Blip2Captioner",
         "florence2": "llava_plus.skills.backends.florence:Florence2Captioner",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerCaptioner",
     },
     "describe_regions": {
         "florence2": "llava_plus.skills.backends.florence:Florence2RegionDescriber",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerRegionDescriber",
     },
-    "generate": {"diffusers": "llava_plus.skills.backends.diffusion:DiffusionPainter"},
-    "edit": {"diffusers": "llava_plus.skills.backends.diffusion:DiffusionEditor"},
-    "tag": {"zero-shot": "llava_plus.skills.backends.zero_shot:ZeroShotTagger"},
-    "retrieve": {"vectors": "llava_plus.skills.backends.picture_index:PictureSearch"},
-    "inpaint": {"diffusers": "llava_plus.skills.backends.diffusion:DiffusionInpainter"},
+    "generate": {
+        "diffusers": "llava_plus.skills.backends.diffusion:DiffusionPainter",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerPainter",
+    },
+    "edit": {
+        "diffusers": "llava_plus.skills.backends.diffusion:DiffusionEditor",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerEditor",
+    },
+    "tag": {
+        "zero-shot": "llava_plus.skills.backends.zero_shot:ZeroShotTagger",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerTagger",
+    },
+    "retrieve": {
+        "vectors": "llava_plus.skills.backends.picture_index:PictureSearch",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerRetriever",
+    },
+    "inpaint": {
+        "diffusers": "llava_plus.skills.backends.diffusion:DiffusionInpainter",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerInpainter",
+    },
+    "knowledge": {
+        "http-search": "llava_plus.skills.backends.http_search:HttpSearch",
+        "mediawiki": "llava_plus.skills.backends.http_search:MediaWikiSearch",
+    },
+    "restyle": {
+        "diffusers": "llava_plus.skills.backends.controlnet:ControlNetRestyler",
+        "llava-plus": "llava_plus.skills.backends.llava_plus:PeerRestyler",
+    },
 }
 """Where each skill's backends are, by name; the first one serves unless settings say otherwise."""
 
@@ -79,13 +142,6 @@ class Licence(NamedTuple):
 
     library: str
     weights: str
-
-
-class Packages(NamedTuple):
-    """The extra of llava-plus that installs what a backend runs on, and what it then imports."""
-
-    extra: str
-    modules: tuple[str, ...]
 
 
 class Backend(Protocol):
@@ -154,11 +210,71 @@ class Outliner(Backend, Protocol):
         """The thing in a box or at a point, or None when nothing stands out there."""
 
 
+@runtime_checkable
+class NamedOutliner(Protocol):
+    """An `Outliner` that may also find by itself what it is to outline."""
+
+    def outline_named(
+        self, image: Image, labels: Sequence[str]
+    ) -> Sequence[tuple[str, Mask]] | None:
+        """Everything with one of the names, or None where it only goes by places."""
+
+
+class Level(BaseModel):
+    """One of the things that a point may mean; `score`, 0 to 1, is how sure the outline is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mask: Mask
+    score: float
+
+
+class LevelOutliner(Backend, Protocol):
+    """Finds the outlines of all that a place may mean: a part, the whole, a group of them."""
+
+    def levels(self, image: Image, place: Position) -> Sequence[Level]:
+        """The things at a point, the surest first; some may be the same, none is empty."""
+
+
+class Matcher(Backend, Protocol):
+    """Finds things by an example."""
+
+    def match(self, image: Image, reference: Image, box: Corners) -> Sequence[Detection]:
+        """What looks like the thing in `box` of `reference`, labelled `match`, the surest first."""
+
+
+class LabelledRegion(BaseModel):
+    """A part of an image; `is_thing` when it is one thing, and not all that has the label."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    mask: Mask
+    is_thing: bool
+
+
+class RegionLabeller(Backend, Protocol):
+    """Divides an image into regions and labels them."""
+
+    def label_regions(self, image: Image) -> Sequence[LabelledRegion]:
+        """Every region that has a label, the largest first; none is empty."""
+
+
 class Captioner(Backend, Protocol):
     """Describes an image."""
 
     def caption(self, image: Image) -> str:
         """What is in the image, in a sentence."""
+
+
+@runtime_checkable
+class BatchCaptioner(Captioner, Protocol):
+    """Describes up to `batch` images at once."""
+
+    batch: int
+
+    def captions(self, images: Sequence[Image]) -> Sequence[str]:
+        """What is in each image."""
 
 
 class RegionDescription(BaseModel):
@@ -198,6 +314,16 @@ class Inpainter(Backend, Protocol):
         """The image with `prompt` inside the mask, of its size, and unchanged outside."""
 
 
+class Restyler(Backend, Protocol):
+    """Makes new pictures in the layout of an image, each in its size."""
+
+    def keep_edges(self, image: Image, prompt: str) -> Image:
+        """A picture of what the prompt says, with the edges of `image`."""
+
+    def keep_regions(self, image: Image, regions: Sequence[LabelledRegion], prompt: str) -> Image:
+        """A picture of what the prompt says, with `regions` where they are in `image`."""
+
+
 class Tag(BaseModel):
     """A keyword for an image; `score` is from 0 to 1."""
 
@@ -212,6 +338,16 @@ class Tagger(Backend, Protocol):
 
     def tags(self, image: Image) -> Sequence[Tag]:
         """The keywords that fit, the surest first."""
+
+
+@runtime_checkable
+class BatchTagger(Tagger, Protocol):
+    """Finds the keywords of up to `batch` images at once."""
+
+    batch: int
+
+    def tags_of(self, images: Sequence[Image]) -> Sequence[Sequence[Tag]]:
+        """The keywords of each image."""
 
 
 class Retrieved(BaseModel):
@@ -230,5 +366,25 @@ class Retriever(Backend, Protocol):
     def search(self, image: Image | None, query: str | None, k: int) -> Sequence[Retrieved]:
         """Up to `k` pictures like the image, like the words, or like both, the nearest first."""
 
-    def open(self, found: Retrieved) -> Image:
-        """A picture that was found. Raises `BadInput` when it cannot be read any more."""
+    def open(self, found: Retrieved) -> Image | None:
+        """A picture that was found, or None when the collection gives words alone.
+
+        Raises `BadInput` when it cannot be read any more.
+        """
+
+
+class Snippet(BaseModel):
+    """A passage that a search found: plain text, and a link to where it stands, if any."""
+
+    model_config = ConfigDict(frozen=True)
+
+    title: str
+    text: str
+    link: str = ""
+
+
+class Searcher(Backend, Protocol):
+    """Searches for passages of text."""
+
+    def search(self, query: str, k: int) -> Sequence[Snippet]:
+        """Up to `k` passages, the most fitting first. Raises `SkillFailed` when none are had."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from ..errors import BadConfiguration
 from ..extras import needing
 from ..geometry import Mask
-from ..weights import Weights
+from ..weights import Fetchable, Weights
 from . import Licence, Packages
 from .pretrained import cannot_load, numbers_called
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-__all__ = ["DiffusionEditor", "DiffusionInpainter", "DiffusionPainter"]
+__all__ = ["Diffusion", "DiffusionEditor", "DiffusionInpainter", "DiffusionPainter"]
 
 _GRAIN = 16
 """Sides of an image that a model works on are multiples of this many pixels."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class _Diffusion:
+class Diffusion:
     """What the pipelines share: loading, steps, guidance, and a seed of their own.
 
     Images are worked on with a longer side of `side` pixels, or less when they are smaller.
@@ -49,7 +50,7 @@ class _Diffusion:
     packages: ClassVar[Packages] = Packages("generation", ("torch", "transformers", "diffusers"))
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> Fetchable:
         """The repository or folder of the pipeline."""
         return Weights(self.model)
 
@@ -61,12 +62,23 @@ class _Diffusion:
         options = {} if self.safety else {"safety_checker": None, "requires_safety_checker": False}
         try:
             pipeline = getattr(diffusers, self.opens).from_pretrained(
-                self.model, dtype=numbers_called(self.dtype), **options
+                self.model, dtype=numbers_called(self.dtype), **options, **self._extra_parts()
             )
         except (OSError, ValueError, ImportError) as error:
             raise cannot_load(self.model, error) from error
         pipeline.set_progress_bar_config(disable=True)
         self._pipeline = pipeline.to(device)
+
+    def _extra_parts(self) -> dict[str, Any]:
+        """Parts of the pipeline that lie elsewhere than the model, by name."""
+        return {}
+
+    def _check_kind(self, role: str, kinds: Sequence[str]) -> None:
+        """Raise `BadConfiguration` when the pipeline is none of those that can play a role."""
+        if (kind := type(self._pipeline).__name__) not in kinds:
+            raise BadConfiguration(
+                f"{self.model!r} is a {kind}; {role} is one of {', '.join(kinds)}"
+            )
 
     def _run(self, **inputs: Any) -> Image:
         made = self._pipeline(
@@ -91,7 +103,7 @@ class _Diffusion:
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class DiffusionPainter(_Diffusion):
+class DiffusionPainter(Diffusion):
     """New pictures from any text-to-image pipeline (Stable Diffusion; Rombach et al. 2022)."""
 
     model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -103,7 +115,7 @@ class DiffusionPainter(_Diffusion):
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class DiffusionEditor(_Diffusion):
+class DiffusionEditor(Diffusion):
     """Images changed by instruction: InstructPix2Pix (Brooks et al. 2023), FLUX Kontext, Qwen.
 
     `faithfulness` to the image is an option of InstructPix2Pix alone.
@@ -123,9 +135,7 @@ class DiffusionEditor(_Diffusion):
     def load(self, device: str) -> None:
         """Load the pipeline. Raises `BadConfiguration` when it takes no instructions."""
         super().load(device)
-        if (kind := type(self._pipeline).__name__) not in self._editors:
-            known = ", ".join(self._editors)
-            raise BadConfiguration(f"{self.model!r} is a {kind}; an editor is one of {known}")
+        self._check_kind("an editor", self._editors)
 
     def edit(self, image: Image, instruction: str) -> Image:
         """The changed image, in the size of `image`."""
@@ -139,7 +149,7 @@ class DiffusionEditor(_Diffusion):
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class DiffusionInpainter(_Diffusion):
+class DiffusionInpainter(Diffusion):
     """Areas repainted by any inpainting pipeline of diffusers; the rest is kept to the pixel."""
 
     model: str = "stable-diffusion-v1-5/stable-diffusion-inpainting"

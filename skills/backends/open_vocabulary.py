@@ -1,11 +1,11 @@
-"""Finding anything that has a name: GroundingDINO and OWLv2, through transformers."""
+"""Finding anything by its name or an example: GroundingDINO and OWLv2, through transformers."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -17,13 +17,14 @@ from .pretrained import Pretrained
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+    from transformers import BatchFeature
 
-__all__ = ["GroundingDinoDetector", "Owlv2Detector"]
+__all__ = ["GroundingDinoDetector", "Owlv2Detector", "Owlv2Matcher"]
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class _OpenVocabulary(Pretrained, ABC):
-    """What open-vocabulary detectors share: thresholds, the likeliest label of a box.
+class _Finder(Pretrained):
+    """A model that rates boxes; those with a score of `threshold` or more are things.
 
     Boxes of one label that overlap by more than `overlap` (intersection over union) are one
     thing, of which the surest stays.
@@ -31,6 +32,26 @@ class _OpenVocabulary(Pretrained, ABC):
 
     threshold: float = Field(default=0.3, ge=0, le=1)
     overlap: float = Field(default=0.7, ge=0, le=1)
+
+    def _things(
+        self, labels: Sequence[str], scores: torch.Tensor, boxes: torch.Tensor, least: float
+    ) -> Iterator[Detection]:
+        """Each box that is sure enough, under its likeliest label.
+
+        `scores` (boxes, labels) and `boxes` (boxes, 4): x, y, x, y from 0 to 1 of the image.
+        """
+        best, label = scores.max(dim=-1)
+        for index in (best >= least).nonzero().flatten().tolist():
+            left, top, right, bottom = boxes[index].tolist()
+            box = Corners.from_pixels(left, top, right, bottom, 1, 1)
+            name, score = labels[int(label[index])], round(float(best[index]), 3)
+            if box.area > 0:
+                yield Detection(label=name, box=box, score=score)
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class _OpenVocabulary(_Finder, ABC):
+    """What open-vocabulary detectors share: they are asked for labels."""
 
     @property
     def vocabulary(self) -> Sequence[str]:
@@ -42,17 +63,10 @@ class _OpenVocabulary(Pretrained, ABC):
         import torch
 
         least = self.threshold if threshold is None else threshold
-        found = []
+        found: list[Detection] = []
         with torch.inference_mode():
             for part in self._portions(labels):
-                scores, boxes = self._look(image, part)
-                best, label = scores.max(dim=-1)
-                for index in (best >= least).nonzero().flatten().tolist():
-                    left, top, right, bottom = boxes[index].tolist()
-                    box = Corners.from_pixels(left, top, right, bottom, 1, 1)
-                    name, score = part[int(label[index])], round(float(best[index]), 3)
-                    if box.area > 0:
-                        found.append(Detection(label=name, box=box, score=score))
+                found += self._things(part, *self._look(image, part), least)
         order = {label: number for number, label in enumerate(labels)}
         found.sort(key=lambda thing: (order[thing.label], -thing.score))
         return Findings(objects=tuple(_apart(found, self.overlap)))
@@ -63,10 +77,7 @@ class _OpenVocabulary(Pretrained, ABC):
 
     @abstractmethod
     def _look(self, image: Image, labels: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The score of every box for every label, and the boxes: (boxes, labels), (boxes, 4).
-
-        Boxes are x, y, x, y from 0 to 1 of the image.
-        """
+        """The score of every box for every label, and the boxes, as `_things` takes them."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -123,25 +134,61 @@ class GroundingDinoDetector(_OpenVocabulary):
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class Owlv2Detector(_OpenVocabulary):
-    """OWLv2 (Minderer et al. 2023): every label is a query of its own."""
+class _Owlv2(_Finder):
+    """OWLv2 (Minderer et al. 2023), which sees an image padded to a square."""
 
     model: str = "google/owlv2-base-patch16-ensemble"
     kinds: ClassVar[tuple[str, ...]] = ("owlv2",)
+
+    def _inputs(self, **asked: Any) -> BatchFeature:
+        """What the model takes, on its device and in its dtype."""
+        inputs: BatchFeature = self._processor(**asked, return_tensors="pt", truncation=True)
+        for key in inputs.keys() & {"pixel_values", "query_pixel_values"}:
+            inputs[key] = inputs[key].to(self._model.dtype)
+        return inputs.to(self._model.device)
+
+    def _boxes(self, predicted: torch.Tensor, image: Image) -> torch.Tensor:
+        """Boxes as parts of the image, which was padded to the right or below."""
+        boxes = _from_centre(predicted.float())
+        side = max(image.size)
+        return boxes * boxes.new_tensor([side / image.width, side / image.height] * 2)
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Owlv2Detector(_Owlv2, _OpenVocabulary):
+    """OWLv2 as a `Detector`: every label is a query of its own."""
+
     threshold: float = Field(default=0.2, ge=0, le=1)
 
     def _look(self, image: Image, labels: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         queries = [f"a photo of {label}" for label in labels]
-        inputs = self._processor(
-            images=image, text=[queries], return_tensors="pt", truncation=True
-        ).to(self._model.device)
-        inputs["pixel_values"] = inputs["pixel_values"].to(self._model.dtype)
-        outputs = self._model(**inputs)
-        boxes = _from_centre(outputs.pred_boxes[0].float())
-        # The image was padded to a square, to the right or below: boxes are parts of that.
-        side = max(image.size)
-        boxes = boxes * boxes.new_tensor([side / image.width, side / image.height] * 2)
-        return outputs.logits[0].float().sigmoid(), boxes
+        outputs = self._model(**self._inputs(images=image, text=[queries]))
+        return outputs.logits[0].float().sigmoid(), self._boxes(outputs.pred_boxes[0], image)
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Owlv2Matcher(_Owlv2):
+    """OWLv2 as a `Matcher`: the query is the object that stands out most in the example.
+
+    The thresholds are those of the library's own example; scores for an example lie much higher
+    than for a label.
+    """
+
+    threshold: float = Field(default=0.9, ge=0, le=1)
+    overlap: float = Field(default=0.3, ge=0, le=1)
+
+    def match(self, image: Image, reference: Image, box: Corners) -> list[Detection]:
+        """What looks like the thing in `box` of `reference`, the surest first."""
+        import torch
+
+        example = reference.crop(box.pixels(reference.width, reference.height))
+        with torch.inference_mode():
+            inputs = self._inputs(images=image, query_images=example)
+            outputs = self._model.image_guided_detection(**inputs)
+        scores = outputs.logits[0].float().sigmoid()
+        boxes = self._boxes(outputs.target_pred_boxes[0], image)
+        found = self._things(("match",), scores, boxes, self.threshold)
+        return _apart(sorted(found, key=lambda thing: -thing.score), self.overlap)
 
 
 def _plain(label: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import field
-from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakValueDictionary
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -16,7 +17,6 @@ from . import Licence, Packages
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, ProcessorMixin
 
 __all__ = ["Pretrained", "cannot_load", "numbers_called"]
 
@@ -27,13 +27,16 @@ class Pretrained:
 
     model: str = ""
     dtype: str = "float32"
-    _model: Any = field(default=None, init=False, repr=False)
-    _processor: Any = field(default=None, init=False, repr=False)
+    _loaded: Any = field(default=None, init=False, repr=False)
 
     kinds: ClassVar[tuple[str, ...]]
     """The types that the model may have, as its configuration calls them."""
     licence: ClassVar[Licence] = Licence("Apache-2.0", "Apache-2.0")
     packages: ClassVar[Packages] = Packages("local", ("torch", "transformers"))
+    reader: ClassVar[str] = ""
+    """The class of transformers that reads it, where the configuration names another."""
+    processor_options: ClassVar[tuple[tuple[str, Any], ...]] = ()
+    """What its processor is loaded with, in place of what is saved with the model."""
 
     @property
     def weights(self) -> Weights:
@@ -42,14 +45,44 @@ class Pretrained:
 
     def load(self, device: str) -> None:
         """Load the model. Raises `BadConfiguration` when it is not there, or of another type."""
-        self._model, self._processor = _load(self.kinds, self.model, device, self.dtype)
+        options = (self.reader, self.processor_options)
+        wanted = (self.kinds, self.model, device, self.dtype, *options)
+        with _loading:
+            if (loaded := _in_use.get(wanted)) is None:
+                loaded = _in_use[wanted] = _load(*wanted)
+        self._loaded = loaded
+
+    @property
+    def _model(self) -> Any:
+        return self._loaded.model
+
+    @property
+    def _processor(self) -> Any:
+        return self._loaded.processor
 
 
-@cache
+@dataclass(eq=False)
+class _Loaded:
+    """A model and its processor."""
+
+    model: Any
+    processor: Any
+
+
+_in_use: WeakValueDictionary[tuple[object, ...], _Loaded] = WeakValueDictionary()
+"""Models that some backend holds: another one that asks for the same shares it."""
+
+_loading = Lock()
+
+
 def _load(
-    kinds: tuple[str, ...], name: str, device: str, dtype: str
-) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """The model and its processor; backends that ask for the same one share it."""
+    kinds: tuple[str, ...],
+    name: str,
+    device: str,
+    dtype: str,
+    reader: str,
+    processor_options: tuple[tuple[str, Any], ...],
+) -> _Loaded:
     with needing("local", f"the model {name!r}"):
         import transformers
         from transformers.utils import logging
@@ -60,19 +93,19 @@ def _load(
         if config.model_type not in kinds:
             wanted = " or ".join(kinds)
             raise BadConfiguration(f"the model {name!r} is a {config.model_type}, not a {wanted}")
-        processor = transformers.AutoProcessor.from_pretrained(name)
-        architecture: Any = getattr(transformers, config.architectures[0])
+        processor = transformers.AutoProcessor.from_pretrained(name, **dict(processor_options))
+        architecture: Any = getattr(transformers, reader or config.architectures[0])
         model = architecture.from_pretrained(name, dtype=numbers)
     except (OSError, ValueError, ImportError) as error:
         raise cannot_load(name, error) from error
-    return model.to(device).eval(), processor
+    return _Loaded(model.to(device).eval(), processor)
 
 
-def cannot_load(name: str, error: Exception) -> BadConfiguration:
+def cannot_load(name: str, error: Exception, setting: str = "model") -> BadConfiguration:
     """The error of a backend whose model is not there, or is damaged."""
     return BadConfiguration(
         f"the model {name!r} cannot be loaded; give the name of one on the hub or a folder "
-        f"with one as `model` in the settings: {error}"
+        f"with one as `{setting}` in the settings: {error}"
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["RapidOCRReader"]
+__all__ = ["LineFinder", "RapidOCRReader"]
 
 _LONGEST = 2000
 """Pixels to which RapidOCR shrinks an image's longer side by itself."""
@@ -40,32 +40,15 @@ class RapidOCRReader:
 
     def load(self, device: str) -> None:
         """Load the models, on the CPU whatever `device` is, and run them once."""
-        import numpy as np
-        from rapidocr import RapidOCR
-
-        self._engine = RapidOCR(
-            params={
-                "Global.log_level": "error",  # it warns of every image without text
-                "Global.text_score": self.min_score,
-                "EngineConfig.onnxruntime.intra_op_num_threads": self.threads,
-                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-            }
-        )
-        # The models are read from disk at the first use; better here than in somebody's call.
-        self._engine(np.full((64, 64, 3), 255, dtype=np.uint8))
+        self._engine = _engine(self.threads, {"Global.text_score": self.min_score})
 
     def read(self, image: Image) -> list[TextLine]:
         """Every line of text; boxes are fractions of `image`."""
         import numpy as np
 
-        shown = _fitting(image)
-        if min(shown.size) < _LOWEST:
-            if min(image.size) < _LOWEST:
-                return []
-            raise BadSkillUse(
-                f"ocr: a strip of {image.width} x {image.height} pixels cannot be read at once; "
-                "give a region that is a part of its length"
-            )
+        shown = _readable(image)
+        if shown is None:
+            return []
         found = self._engine(np.asarray(_padded(shown))[:, :, ::-1])
         if found.boxes is None or found.txts is None:
             return []
@@ -76,6 +59,71 @@ class RapidOCRReader:
             for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
             if text.strip()
         ]
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class LineFinder:
+    """Finds lines of text without reading them."""
+
+    threads: int = Field(default=2, ge=1)
+    _engine: Any = field(default=None, init=False, repr=False)
+
+    def load(self) -> None:
+        """Load the model that finds text, and run it once."""
+        self._engine = _engine(self.threads, {"Global.use_cls": False, "Global.use_rec": False})
+
+    def find(self, image: Image) -> list[tuple[Corners, Image]]:
+        """Every line: its box in fractions of `image`, and a picture of it, made level."""
+        import numpy as np
+        from PIL import Image as Pillow
+        from rapidocr.utils.process_img import get_rotate_crop_image
+
+        shown = _readable(image)
+        if shown is None:
+            return []
+        pixels = np.asarray(_padded(shown))
+        found = self._engine(pixels[:, :, ::-1])
+        if found.boxes is None:
+            return []
+        lines = ((_around(corners, shown.size), corners) for corners in found.boxes)
+        return [
+            (box, Pillow.fromarray(get_rotate_crop_image(pixels, corners)))
+            for box, corners in lines
+            if box.area > 0
+        ]
+
+
+def _engine(threads: int, params: dict[str, Any]) -> Any:
+    import numpy as np
+    from rapidocr import RapidOCR
+
+    engine = RapidOCR(
+        params={
+            "Global.log_level": "error",  # it warns of every image without text
+            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            **params,
+        }
+    )
+    # The models are read from disk at the first use; better here than in somebody's call.
+    engine(np.full((64, 64, 3), 255, dtype=np.uint8))
+    return engine
+
+
+def _readable(image: Image) -> Image | None:
+    """The image in a size that RapidOCR takes, or None when no letter fits into it.
+
+    Raises `BadSkillUse` for a strip that is too thin when it is looked at as a whole.
+    """
+    shown = _fitting(image)
+    if min(shown.size) >= _LOWEST:
+        return shown
+    if min(image.size) < _LOWEST:
+        return None
+    raise BadSkillUse(
+        f"ocr: a strip of {image.width} x {image.height} pixels cannot be read at once; "
+        "give a region that is a part of its length"
+    )
 
 
 def _fitting(image: Image) -> Image:
@@ -100,5 +148,6 @@ def _padded(image: Image) -> Image:
 
 def _around(corners: NDArray[np.float32], size: tuple[int, int]) -> Corners:
     """The upright box around a text's four corners."""
-    (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+    left, top = corners.min(axis=0).tolist()
+    right, bottom = corners.max(axis=0).tolist()
     return Corners.from_pixels(left, top, right, bottom, *size)

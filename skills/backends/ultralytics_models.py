@@ -17,6 +17,7 @@ from ..errors import BadConfiguration
 from ..extras import needing
 from ..folders import cache_folder
 from ..weight_files import WeightFile
+from ..weights import Fetchable
 from . import Licence, Packages
 
 __all__ = ["FromUltralytics"]
@@ -35,9 +36,13 @@ class FromUltralytics:
     packages: ClassVar[Packages] = Packages("ultralytics", ("torch", "torchvision", "ultralytics"))
 
     @property
-    def weights(self) -> WeightFile:
+    def weights(self) -> Fetchable:
         """The file of the model."""
-        return WeightFile(self.model, self.source)
+        return self._file(self.model)
+
+    def _file(self, name: str) -> WeightFile:
+        """A file of the makers, or one of your own."""
+        return WeightFile(name, self.source)
 
     def _open(self, kind: str) -> Any:
         """A model of the class `kind` of ultralytics; its file is fetched where it is not here.
@@ -55,7 +60,7 @@ class FromUltralytics:
         (cache_folder() / "ultralytics").mkdir(parents=True, exist_ok=True)
         with needing(self.packages.extra, f"the model {self.model!r}"):
             import ultralytics
-        path = self.weights.fetched()
+        path = self._file(self.model).fetched()
         try:
             return getattr(ultralytics, kind)(str(path))
         except Exception as error:  # the library raises bare ones of every kind

@@ -1,25 +1,30 @@
-"""Finding things with YOLO through ultralytics: of fixed kinds, or with YOLO-World of any name."""
+"""Finding things with YOLO through ultralytics: of fixed kinds, or of any name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from ..errors import BadConfiguration
 from ..geometry import Corners
-from ..wording import singular
-from . import Detection, Findings
+from ..weights import Fetchable, Weights, WeightSet
+from . import Findings
+from .clip_tokens import MERGES, merges_file, read_tokenizer, tokens
+from .closed_vocabulary import ClosedVocabulary, Sighting, under_labels
 from .embedding import Embedder
-from .opencv_words import Meaning, caveat, meaning
 from .ultralytics_models import FromUltralytics
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["YoloDetector", "YoloWorldDetector"]
+__all__ = ["YoloDetector", "YoloWorldDetector", "YoloeDetector"]
+
+_READERS = {"mobileclip:blt": "mobileclip_blt.ts", "mobileclip2:b": "mobileclip2_b.ts"}
+"""What reads the words of a YOLOE, by the name that its file gives."""
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -31,37 +36,27 @@ class _Yolo(FromUltralytics):
     _yolo: Any = field(default=None, init=False, repr=False)
     _device: str = field(default="cpu", init=False, repr=False)
 
-    def _look(
-        self, image: Image, labels: Mapping[str, int], threshold: float | None
-    ) -> tuple[Detection, ...]:
-        """Things of the kinds that the labels mean, by the label's place and surest first."""
+    def _see(
+        self, image: Image, kinds: Iterable[int], threshold: float | None
+    ) -> Iterator[Sighting]:
+        """Things of the kinds that the model now numbers so."""
         (result,) = self._yolo.predict(
             image,
             conf=self.threshold if threshold is None else threshold,
             iou=self.overlap,
-            classes=sorted(set(labels.values())),
+            classes=sorted(kinds),
             device=self._device,
             verbose=False,
         )
         boxes = result.boxes
-        found = [
-            Detection(
-                label=label,
-                box=Corners.from_pixels(left, top, right, bottom, 1, 1),
-                score=round(score, 3),
-            )
-            for label, wanted in labels.items()
-            for (left, top, right, bottom), score, kind in sorted(
-                zip(boxes.xyxyn.tolist(), boxes.conf.tolist(), boxes.cls.tolist(), strict=True),
-                key=lambda thing: -thing[1],
-            )
-            if int(kind) == wanted
-        ]
-        return tuple(thing for thing in found if thing.box.area > 0)
+        for kind, place, score in zip(boxes.cls, boxes.xyxyn.tolist(), boxes.conf, strict=True):
+            left, top, right, bottom = place
+            box = Corners.from_pixels(left, top, right, bottom, 1, 1)
+            yield Sighting(int(kind), box, float(score))
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class YoloDetector(_Yolo):
+class YoloDetector(_Yolo, ClosedVocabulary):
     """YOLO of any generation: finds the kinds of things that it was trained on, fast."""
 
     model: str = "yolo26n.pt"
@@ -71,27 +66,32 @@ class YoloDetector(_Yolo):
         self._yolo, self._device = self._open("YOLO"), device
 
     @property
+    def _kinds(self) -> Mapping[int, str]:
+        names: Mapping[int, str] = self._yolo.names
+        return names
+
+
+class _PromptedYolo(_Yolo):
+    """A YOLO whose kinds of things are words, which a model of its own reads."""
+
+    @property
     def vocabulary(self) -> Sequence[str]:
-        """The kinds of things that it knows."""
-        return tuple(self._yolo.names.values())
+        """Empty: it takes any label."""
+        return ()
 
     def detect(self, image: Image, labels: Sequence[str], threshold: float | None) -> Findings:
         """Things with a score of `threshold` or more, the surest first within a label."""
-        kinds = {name.lower(): number for number, name in self._yolo.names.items()}
-        known = {label: found for label in labels if (found := _meant(label, kinds))}
-        wanted = {label: kinds[found.kind] for label, found in known.items()}
-        return Findings(
-            objects=self._look(image, wanted, threshold) if wanted else (),
-            unknown=tuple(label for label in labels if label not in known),
-            note=caveat(known.items()),
-        )
+        self._yolo.set_classes(list(labels))
+        numbered = {label: number for number, label in enumerate(labels)}
+        seen = self._see(image, numbered.values(), threshold)
+        return Findings(objects=under_labels(numbered, seen))
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class YoloWorldDetector(_Yolo):
-    """YOLO-World (Cheng et al. 2024): its kinds of things are words, which `words` reads.
+class YoloWorldDetector(_PromptedYolo):
+    """YOLO-World (Cheng et al. 2024); `words` is the CLIP model that it was trained with.
 
-    That is the CLIP model that it was trained with, by the name of a hub or as a folder.
+    That has the name of a hub, or is a folder.
     """
 
     model: str = "yolov8s-worldv2.pt"
@@ -99,9 +99,9 @@ class YoloWorldDetector(_Yolo):
     threshold: float = Field(default=0.05, ge=0, le=1)
 
     @property
-    def vocabulary(self) -> Sequence[str]:
-        """Empty: it takes any label."""
-        return ()
+    def weights(self) -> Fetchable:
+        """Both models."""
+        return WeightSet((self._file(self.model), Weights(self.words)))
 
     def load(self, device: str) -> None:
         """Load both models. Raises `BadConfiguration` when one is not there."""
@@ -117,18 +117,56 @@ class YoloWorldDetector(_Yolo):
         # The library would fetch CLIP's original code and weights.
         self._yolo.model.get_text_pe = read
 
-    def detect(self, image: Image, labels: Sequence[str], threshold: float | None) -> Findings:
-        """Things with a score of `threshold` or more, the surest first within a label."""
-        self._yolo.set_classes(list(labels))
-        numbered = {label: number for number, label in enumerate(labels)}
-        return Findings(objects=self._look(image, numbered, threshold))
 
+@dataclass(config=ConfigDict(extra="forbid"))
+class YoloeDetector(_PromptedYolo):
+    """YOLOE (Wang et al. 2025); `words` is the MobileCLIP that it was trained with, as TorchScript.
 
-def _meant(label: str, kinds: Mapping[str, int]) -> Meaning | None:
-    """Which kind of thing a label means; words for people mean `person`, where that is known."""
-    words = " ".join(label.lower().split())
-    for name in (words, singular(words)):
-        if name in kinds:
-            return Meaning(name)
-    found = meaning(label)
-    return found if found and found.kind in kinds else None
+    For YOLOE-26 that is `mobileclip2_b.ts`. `merges` is CLIP's list of merges for its tokens.
+    """
+
+    model: str = "yoloe-11s-seg.pt"
+    words: str = "mobileclip_blt.ts"
+    merges: str = MERGES
+
+    @property
+    def weights(self) -> Fetchable:
+        """Both models and the list."""
+        files = (self._file(self.model), self._file(self.words), merges_file(self.merges))
+        return WeightSet(files)
+
+    def load(self, device: str) -> None:
+        """Load both models. Raises `BadConfiguration` when one is not there, or another one."""
+        self._yolo, self._device = self._open("YOLOE"), device
+        head = self._yolo.model.model[-1]
+        if not hasattr(head, "get_tpe") or hasattr(head, "lrpc"):
+            raise BadConfiguration(
+                f"{self.model!r} takes no words; the backend 'yolo' finds what it knows"
+            )
+        tokenizer = read_tokenizer(merges_file(self.merges).fetched())
+        reader = self._reader(device)
+
+        def read(words: Sequence[str], **_: object) -> Any:
+            import torch
+
+            with torch.inference_mode():
+                features = reader(tokens(tokenizer, words).to(device)).float()
+                return head.get_tpe(features[None])
+
+        # The library would fetch CLIP's original code for the tokens.
+        self._yolo.model.get_text_pe = read
+
+    def _reader(self, device: str) -> Any:
+        """The model that makes (texts, width) of (texts, 77) tokens."""
+        import torch
+
+        # The first files do not say what they need; the library takes it to be this.
+        named = getattr(self._yolo.model, "text_model", "mobileclip:blt")
+        wanted = _READERS.get(named, self.words)
+        if self.words in _READERS.values() and self.words != wanted:
+            raise BadConfiguration(f"{self.model!r} needs `words` to be {wanted!r}")
+        path = self._file(self.words).fetched()
+        try:
+            return torch.jit.load(str(path), map_location=device).eval()
+        except (RuntimeError, ValueError) as error:
+            raise BadConfiguration(f"{path} cannot be opened as TorchScript: {error}") from error

@@ -37,13 +37,15 @@ class ZeroShotTagger(Embedder):
     """Up to `most` tags with a score of `threshold` or more.
 
     SigLIP's score of a tag is the chance that it fits, whatever else does; CLIP's is its share
-    among all tags. `vocabulary` is a text file with a tag a line, where `#` begins a comment.
+    among all tags. `vocabulary` is a text file with a tag a line, where `#` begins a comment. Up to
+    `batch` images are looked at together.
     """
 
     model: str = "google/siglip-base-patch16-224"
     vocabulary: Path = VOCABULARY
     most: int = Field(default=10, ge=1, le=100)
     threshold: float = Field(default=0.02, ge=0, le=1)
+    batch: int = Field(default=8, ge=1, le=256)
     _names: Any = field(default=None, init=False, repr=False)
     _vectors: Any = field(default=None, init=False, repr=False)
 
@@ -71,9 +73,16 @@ class ZeroShotTagger(Embedder):
 
     def tags(self, image: Image) -> Sequence[Tag]:
         """The tags that fit, the surest first."""
+        return self.tags_of([image])[0]
+
+    def tags_of(self, images: Sequence[Image]) -> list[list[Tag]]:
+        """The tags that fit each image."""
+        odds = self.odds(self.images(images) @ self._vectors.T)
+        return [self._fitting(row) for row in odds]
+
+    def _fitting(self, odds: NDArray[np.float32]) -> list[Tag]:
         import numpy as np
 
-        odds = self.odds(self.images([image])[0] @ self._vectors.T)
         if self.scores_each:
             scores = 1 / (1 + np.exp(-odds))
         else:

@@ -40,6 +40,16 @@ def test_draws_a_box_and_its_label_in_place() -> None:
     assert image.getpixel((200, 700)) == (128, 128, 128), "the image itself is left alone"
 
 
+def test_draws_a_point_and_its_label_beside_it() -> None:
+    image = grey()
+    drawn = annotate(image, result({"points": [{"label": "cat", "point": [0.4, 0.7]}]}))
+    assert drawn
+    assert drawn.getpixel((400, 699)) == (230, 57, 70)
+    left, top, right, bottom = changed(image, drawn)
+    assert right - left < 80
+    assert bottom - top < 60
+
+
 @pytest.mark.parametrize("size", [(1, 1), (20, 400), (60, 40), (5000, 30), (3000, 2000)])
 def test_labels_fit_at_every_size(size: tuple[int, int]) -> None:
     boxes = [
@@ -72,6 +82,19 @@ def test_tints_a_mask_and_nothing_else() -> None:
     assert drawn
     assert changed(image, drawn) == pytest.approx((500, 100, 900, 400), abs=6)
     assert drawn.getpixel((700, 250)) != drawn.getpixel((501, 250)), "the edge is stronger"
+
+
+def test_the_label_of_a_large_region_stands_inside_it() -> None:
+    cells = np.zeros((100, 100), dtype=bool)
+    cells[:, :10] = cells[60:, :] = True  # its box is the whole image, most of which is not in it
+    region = Mask.from_array(cells)
+    unlabelled = annotate(grey(), result({}, Artifact(mask=region)))
+    labelled = annotate(grey(), result({}, Artifact(mask=region, label="grass")))
+    assert unlabelled
+    assert labelled
+    left, top, right, bottom = changed(unlabelled, labelled)
+    assert 600 < top < bottom < 1000
+    assert 0 < left < right < 1000
 
 
 def test_an_empty_mask_draws_nothing() -> None:

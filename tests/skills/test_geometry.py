@@ -31,6 +31,20 @@ def test_a_mask_is_what_pycocotools_writes(array: np.ndarray):
     assert mask.area == pytest.approx(int(coco.area(theirs)) / array.size)
 
 
+@given(pixels)
+def test_the_box_of_a_mask_is_the_smallest_around_it(array: np.ndarray):
+    box = Mask.from_array(array).box
+    rows, columns = np.nonzero(array)
+    if not len(rows):
+        assert box is None
+        return
+    edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    height, width = array.shape
+    sides = (width, height, width, height)
+    wanted = [edge / side for edge, side in zip(edges, sides, strict=True)]
+    assert box == pytest.approx(wanted, abs=0.00051)
+
+
 @given(st.text(min_size=1, max_size=30), st.integers(1, 50), st.integers(1, 50))
 def test_runs_fill_the_mask_exactly_or_are_refused(counts: str, height: int, width: int):
     try:

@@ -15,7 +15,7 @@ from llava_plus.skills.weights import Weights, _wanted
 from ..serving import serving
 from .hub import hub_of
 from .tiny_captioners import save_blip
-from .tiny_diffusion import save_painter
+from .tiny_diffusion import save_controlnet, save_painter
 
 STABLE_DIFFUSION = """
 .gitattributes README.md feature_extractor/preprocessor_config.json model_index.json
@@ -48,6 +48,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repositories")
     save_blip(folder / "tiny" / "blip")
     save_painter(folder / "tiny" / "painter")
+    save_controlnet(folder / "tiny" / "edges")
     (folder / "tiny" / "blip" / "tf_model.h5").write_bytes(b"for others")
     return folder
 
@@ -84,6 +85,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
     file = tmp_path / "settings.toml"
     file.write_text(
         '[skills.caption]\nmodel = "tiny/blip"\n[skills.generate]\nmodel = "tiny/painter"\n'
+        '[skills.restyle]\nmodel = "tiny/painter"\nedges_model = "tiny/edges"\nregions_model = ""\n'
     )
     environment = {**os.environ, "LLAVA_PLUS_CONFIG": str(file), "HF_HOME": str(tmp_path / "hub")}
     environment.pop("HF_HUB_OFFLINE", None)
@@ -115,6 +117,20 @@ def test_pulled_weights_put_a_skill_on_offer(repositories: Path, settings: dict[
     assert after["caption"] == after["generate"] == ""
     assert "llava-plus skills pull edit" in after["edit"]
     assert not list(Path(settings["HF_HOME"]).rglob("tf_model.h5"))
+
+
+def test_all_repositories_of_a_skill_are_pulled(
+    repositories: Path, settings: dict[str, str]
+) -> None:
+    lacks = "its weights tiny/painter and tiny/edges are not here: llava-plus skills pull restyle"
+    assert _lacks(settings)["restyle"] == lacks
+    with serving(hub_of(repositories)) as url:
+        assert _run({**settings, "HF_ENDPOINT": url}, "pull", "generate").returncode == 0
+        assert "its weights tiny/edges are not here" in _lacks(settings)["restyle"]
+        pulled = _run({**settings, "HF_ENDPOINT": url}, "pull", "restyle")
+    assert pulled.returncode == 0, pulled.stderr
+    assert "restyle: tiny/painter, tiny/edges, " in pulled.stdout
+    assert _lacks(settings)["restyle"] == ""
 
 
 def test_other_bytes_than_the_hub_tells_of_are_refused(

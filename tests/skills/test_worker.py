@@ -285,7 +285,7 @@ def test_a_client_that_goes_away_leaves_the_queue() -> None:
     slow = Slow()
     with worker(slow) as url, httpx.Client(base_url=url, timeout=10) as client:
         first = threading.Thread(
-            target=call, args=(client, "slow"), kwargs={"arguments": {"seconds": 0.3}}
+            target=call, args=(client, "slow"), kwargs={"arguments": {"seconds": 1.0}}
         )
         first.start()
         time.sleep(0.1)

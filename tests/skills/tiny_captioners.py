@@ -32,21 +32,23 @@ LETTERS = [chr(code) for code in range(97, 123)]
 BLOCK = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 
 
-def save_blip(folder: Path) -> None:
-    """BLIP with one block in each tower; its words are letters."""
+def save_blip(folder: Path, *, width: int = 16, blocks: int = 1, side: int = 32) -> None:
+    """BLIP with few blocks in each tower; its words are letters."""
+    block = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": blocks}
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS]
     torch.manual_seed(0)
     config = BlipConfig(
         text_config={
-            **BLOCK, "num_attention_heads": 2, "vocab_size": len(words), "encoder_hidden_size": 16,
+            **block, "num_attention_heads": 2, "vocab_size": len(words),
+            "encoder_hidden_size": width,
             "bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0,
         },
-        vision_config={**BLOCK, "num_attention_heads": 2, "image_size": 32, "patch_size": 8},
+        vision_config={**block, "num_attention_heads": 2, "image_size": side, "patch_size": 8},
         projection_dim=16, image_text_hidden_size=16, initializer_range=1.0,
     )  # fmt: skip
     BlipForConditionalGeneration(config).save_pretrained(folder)
     tokenizer = BertTokenizerFast(vocab={word: index for index, word in enumerate(words)})
-    images = BlipImageProcessorPil(size={"height": 32, "width": 32})
+    images = BlipImageProcessorPil(size={"height": side, "width": side})
     BlipProcessor(images, tokenizer).save_pretrained(folder)
 
 
@@ -73,7 +75,7 @@ def save_blip2(folder: Path) -> None:
     Blip2Processor(images, tokenizer, num_query_tokens=2).save_pretrained(folder)
 
 
-def save_florence2(folder: Path) -> None:
+def save_florence2(folder: Path, *, width: int = 16) -> None:
     """Florence-2 with a DaViT of one block a stage and a BART of one block."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<image>"]
     places = [f"<loc_{number}>" for number in range(1000)]
@@ -81,14 +83,15 @@ def save_florence2(folder: Path) -> None:
     torch.manual_seed(0)
     config = Florence2Config(
         text_config=BartConfig(
-            d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-            decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, init_std=1.0,
+            d_model=width, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=2 * width, decoder_ffn_dim=2 * width,
+            init_std=1.0,
             vocab_size=len(tokenizer), max_position_embeddings=256,
             bos_token_id=0, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2,
         ).to_dict(),
         vision_config={
             "embed_dim": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1),
-            "num_groups": (1, 1, 1, 1), "projection_dim": 16, "window_size": 4,
+            "num_groups": (1, 1, 1, 1), "projection_dim": width, "window_size": 4,
         },
         image_token_id=4,
     )  # fmt: skip

@@ -48,7 +48,7 @@ def test_the_mask_is_the_librarys_best(
 
     predictor = SamPredictor(_one_block())
     predictor.set_image(np.asarray(picture))
-    if place is BOX:
+    if isinstance(place, Corners):
         masks, scores, _ = predictor.predict(box=np.array([24, 8, 84, 72]), multimask_output=False)
     else:
         asked = {"point_coords": np.array([[48, 48]]), "point_labels": np.array([1])}
@@ -57,6 +57,11 @@ def test_the_mask_is_the_librarys_best(
     assert mask is not None
     assert mask.size == (80, 120)
     assert np.array_equal(mask.array(), expected)
+    if isinstance(place, Position):
+        levels = outliner.levels(picture, place)
+        assert len(levels) == 3
+        for level, index in zip(levels, scores.argsort()[::-1], strict=True):
+            assert np.array_equal(level.mask.array(), masks[index])
 
 
 def test_the_skill_runs_on_it(

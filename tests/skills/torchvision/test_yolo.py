@@ -90,6 +90,7 @@ def test_yolo_world_looks_for_any_words(tmp_path: Path, picture: Image.Image) ->
     detector = YoloWorldDetector(
         model=str(tmp_path / "world.pt"), words=str(tmp_path / "clip"), threshold=LEAST
     )
+    assert detector.weights.is_present()
     detector.load("cpu")
     labels = ["red door", "moss", "chimney"]
     found = detector.detect(picture, labels, None)

@@ -1,0 +1,101 @@
+"""From calls to outcomes, in a thread: arguments checked, the skill run, its images stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .calls import Artifact, SkillResult, SkillUse
+from .errors import SkillError, SkillFailed, WorkerUnavailable
+from .geometry import Mask
+from .images import ImageStore, encode_image
+from .memory import is_out_of_memory, release_memory
+from .skill import Skill, SkillOutput
+from .wire import SkillCrashed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Call", "Outcome", "work"]
+
+log = logging.getLogger(__name__)
+
+
+class Call(NamedTuple):
+    """A call with all that its handles stand for; images that it makes go into `store`."""
+
+    use: SkillUse
+    images: Mapping[str, Image]
+    masks: Mapping[str, Mask]
+    store: ImageStore
+
+
+Outcome = SkillResult | SkillError | WorkerUnavailable
+
+
+def work(skill: Skill, calls: Sequence[Call]) -> list[Outcome]:
+    """What comes of each call; those of several that fail together are tried one by one.
+
+    So a bad image or argument, or a batch too large for the memory, costs only the call whose
+    fault it is.
+    """
+    if len(calls) > 1:
+        try:
+            outputs = skill.run_batch([_arguments(skill, call) for call in calls])
+            return [_result(*pair) for pair in zip(calls, outputs, strict=True)]
+        except Exception as error:  # each of them is told its own below
+            log.info("%d calls of %r failed together: %s", len(calls), skill.name, error)
+            release_memory()
+    return [_alone(skill, call) for call in calls]
+
+
+def _alone(skill: Skill, call: Call) -> Outcome:
+    try:
+        return _result(call, skill.run_checked(_arguments(skill, call)))
+    except (SkillError, WorkerUnavailable) as error:  # of a worker behind this one, the latter
+        return error
+    except (Exception, SystemExit) as error:  # a skill may fail in any way; the model is told
+        told = f"{skill.name} failed: {type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            log.warning("skill %r ran out of memory: %s", skill.name, error)
+            release_memory()
+            return SkillFailed(f"{skill.name} ran out of memory; try a smaller image")
+        log.exception("skill %r crashed", skill.name)
+        crash = SkillCrashed(told)
+        crash.__cause__ = error
+        return crash
+
+
+def _arguments(skill: Skill, call: Call) -> dict[str, Any]:
+    images = {handle: _shared(image) for handle, image in call.images.items()}
+    return skill.check(call.use.arguments, images=images, masks=dict(call.masks))
+
+
+def _shared(image: Image) -> Image:
+    """The same pixels in an image of its own, which Pillow copies as soon as it is drawn on.
+
+    What a skill does to its argument so never shows in another call, without 8 MB copied
+    for every call on a photograph.
+    """
+    shared = image._new(image.im)
+    shared.readonly = 1
+    return shared
+
+
+def _result(call: Call, output: SkillOutput) -> SkillResult:
+    artifacts = [
+        Artifact(
+            label=label,
+            image=call.store.add(encode_image(image), name=f"image {label}".strip()),
+        )
+        for label, image in output.images()
+    ]
+    artifacts += [Artifact(label=label, mask=mask) for label, mask in output.masks()]
+    return SkillResult(
+        id=call.use.id,
+        name=call.use.name,
+        text=output.text(),
+        data=output.model_dump(mode="json"),
+        artifacts=tuple(artifacts),
+    )
