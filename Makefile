@@ -27,6 +27,7 @@ serve: .venv/.ready  ## serve every installed skill over HTTP on loopback
 bench: .venv-test/.ready  ## ratios against baselines, measured in the same run
 	.venv-test/bin/python tests/benchmarks/dispatch.py
 	.venv-test/bin/python tests/benchmarks/turn.py
+	.venv-test/bin/python -m tests.benchmarks.workers
 
 shortlist: .venv-weights/.ready  ## teach the shortlist's encoder from the request bank
 	.venv-weights/bin/llava-plus train-shortlist --out runs/shortlist

@@ -21,7 +21,14 @@ from .dispatcher import Dispatcher, LocalDispatcher
 from .loop import Agent
 from .together import together
 
-__all__ = ["Session", "SessionOptions", "load_skills", "open_lmm", "open_session"]
+__all__ = [
+    "Session",
+    "SessionOptions",
+    "chosen_device",
+    "load_skills",
+    "open_lmm",
+    "open_session",
+]
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +70,7 @@ async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
 
     Raises `BadConfiguration`, `UnknownSkill` or `WorkerUnavailable` when there is no such thing.
     """
-    device = _chosen(options.device)
+    device = chosen_device(options.device)
     unfamiliar = _unfamiliar(options.lmm)
     async with AsyncExitStack() as stack:
         async with together() as group:
@@ -174,7 +181,7 @@ def _restricted(
     return tuple(offered[name] for name in dict.fromkeys(names))
 
 
-def _chosen(device: str) -> str:
+def chosen_device(device: str) -> str:
     """The device itself, or for `auto` a GPU where torch sees one."""
     if device != "auto":
         return device

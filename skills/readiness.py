@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from .backends import BACKENDS, Backend, Licence
 from .discovery import InstalledSkill, installed_skills, load_skill
 from .errors import BadConfiguration
+from .extras import Packages
 from .settings import backend_name, create_backend
 from .weights import Fetchable, HasWeights, missing_parts
 from .wording import joined
@@ -29,6 +30,7 @@ class NeedsMore(Protocol):
 class Readiness:
     """What a skill runs on, and what it lacks; `lacks` is empty when it could work now."""
 
+    packages: Packages
     backend: str = ""
     licence: Licence | None = None
     weights: Fetchable | None = None
@@ -43,11 +45,12 @@ def readiness(skill: str) -> Readiness:
     loaded = load_skill(skill)
     others = next(filter(None, (readiness(other).lacks for other in loaded.uses)), "")
     if skill not in BACKENDS:
-        return Readiness(lacks=loaded.packages.lacks() or others)
+        return Readiness(loaded.packages, lacks=loaded.packages.lacks() or others)
     name = backend_name(skill)
     backend: Backend = create_backend(skill)
     weights = backend.weights if isinstance(backend, HasWeights) else None
-    return Readiness(name, backend.licence, weights, _lacks(backend, weights, skill) or others)
+    lacks = _lacks(backend, weights, skill) or others
+    return Readiness(backend.packages, name, backend.licence, weights, lacks)
 
 
 def _lacks(backend: Backend, weights: Fetchable | None, skill: str) -> str:

@@ -16,6 +16,7 @@ from .calls import SkillSpec
 from .errors import BadConfiguration, BadSkillUse
 from .extras import Packages
 from .geometry import Mask
+from .wording import shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -194,7 +195,8 @@ def describe_validation(error: ValidationError) -> str:
     for problem in error.errors(include_url=False)[:5]:
         place = ".".join(str(step) for step in problem["loc"]) or "arguments"
         message = problem["msg"].removeprefix("Value error, ")
-        parts.append(f"{place}: {message}")
+        # What is wrong may be a hundred thousand letters long, and a model has to read this.
+        parts.append(f"{shorten(place, 100)}: {shorten(message, 300)}")
     return "; ".join(parts)
 
 

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from typing import Any
 
 import click
 
+from ...skills.backends import BACKENDS
 from ...skills.discovery import InstalledSkill, installed_skills, load_skill
 from ...skills.errors import BadConfiguration
 from ...skills.readiness import readiness
+from ...skills.weights import HasWeights
 from ..report import plain
+from ..session import chosen_device
 
 __all__ = ["command"]
 
 
 @click.group("skills", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, with every spec.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or auto.")
 @click.pass_context
-def command(context: click.Context, as_json: bool) -> None:
-    """List the installed skills: package, backend, licences, and what each one lacks.
+def command(context: click.Context, as_json: bool, device: str) -> None:
+    """List the installed skills: package, backend, device, licences, and what each one lacks.
 
     A plugin that cannot be imported is listed with its error.
     """
     if context.invoked_subcommand:
         return
-    rows = [_describe(skill) for skill in installed_skills().values()]
+    device = chosen_device(device)
+    rows = [_describe(skill, device) for skill in installed_skills().values()]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
         return
@@ -33,6 +39,21 @@ def command(context: click.Context, as_json: bool) -> None:
         _show(row)
     if not rows:
         click.echo("no skill is installed")
+
+
+@command.command("backends")
+def backends() -> None:
+    """Print a table of all backends: what installs them, their weights, and the licences."""
+    click.echo("| skill | backend | install | licence | weights | their licence |")
+    click.echo("|---|---|---|---|---|---|")
+    for skill, known in BACKENDS.items():
+        for name, path in known.items():
+            backend = pkgutil.resolve_name(path)()
+            extra = f"`[{backend.packages.extra}]`" if backend.packages.extra else ""
+            weights = f"`{backend.weights.name}`" if isinstance(backend, HasWeights) else ""
+            library, numbers = backend.licence
+            row = (f"`{skill}`", f"`{name}`", extra, library, weights, numbers)
+            click.echo(f"| {' | '.join(row)} |")
 
 
 @command.command("pull")
@@ -65,6 +86,8 @@ def _show(row: dict[str, Any]) -> None:
     origin = row["package"]
     if "backend" in row:
         origin += f", backend {row['backend']}, {row['licence']}, weights {row['weights_licence']}"
+    if "device" in row:
+        origin += f", on {row['device']}"
     click.echo(f"{name} {click.style(f'({origin})', dim=True)}")
     told = f"cannot be used: {row['error']}" if "error" in row else row["description"]
     click.echo(f"  {plain(told)}")
@@ -72,7 +95,7 @@ def _show(row: dict[str, Any]) -> None:
         click.echo(f"  not on offer: {plain(row['lacks'])}")
 
 
-def _describe(installed: InstalledSkill) -> dict[str, Any]:
+def _describe(installed: InstalledSkill, device: str) -> dict[str, Any]:
     row: dict[str, Any] = {"name": installed.name, "package": installed.package}
     try:
         spec = installed.load().spec
@@ -82,6 +105,8 @@ def _describe(installed: InstalledSkill) -> dict[str, Any]:
             row["backend"] = ready.backend
             row["licence"], row["weights_licence"] = ready.licence
             row["weights"] = ready.weights.name if ready.weights else None
+        # Nothing but torch knows other devices.
+        row["device"] = device if "torch" in ready.packages.modules else "cpu"
         row["lacks"] = ready.lacks
     except BadConfiguration as error:
         row["error"] = str(error)

@@ -558,3 +558,11 @@ def test_interrupting_stops_the_workers(tmp_path: Path) -> None:
     assert told.endswith("error: stopped\n"), "the worker may have its own last words"
     assert asking.returncode == 130
     assert time.monotonic() - began < 10
+
+
+def test_the_table_of_backends_is_the_one_that_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["skills", "backends"]) == 0
+    document = Path(__file__).parents[2] / "docs" / "backends.md"
+    assert document.read_text(encoding="utf-8").endswith(f"\n\n{capsys.readouterr().out}")
