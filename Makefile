@@ -7,10 +7,11 @@ PIP_OPTIONS = --quiet --disable-pip-version-check --constraint
 demo: .venv/.ready  ## answer a few requests on real images with the embedded model
 	.venv/bin/python examples/demo.py
 
-test: .venv-test/.ready  ## run every test but those that need torchvision
+test: .venv-test/.ready .venv-torchvision/.ready  ## run every test
 	.venv-test/bin/python -m pytest -q
+	.venv-torchvision/bin/python -m pytest -q tests/skills/torchvision
 
-test-torchvision: .venv-torchvision/.ready  ## run the tests of backends that need torchvision
+test-torchvision: .venv-torchvision/.ready  ## run those of backends that need torchvision alone
 	.venv-torchvision/bin/python -m pytest -q tests/skills/torchvision
 
 check: .venv-test/.ready  ## style and types
@@ -59,7 +60,7 @@ clean:
 .venv-torchvision/.ready: pyproject.toml constraints-torchvision.txt
 	$(PYTHON) -m venv .venv-torchvision
 	.venv-torchvision/bin/python -m pip install $(PIP_OPTIONS) constraints-torchvision.txt \
-		--editable ".[easyocr,meta,ultralytics,dev]"
+		--editable ".[easyocr,meta,onnx,ultralytics,dev]"
 	touch $@
 
 .venv-weights/.ready: pyproject.toml constraints.txt

@@ -19,6 +19,7 @@ from ..skills.errors import (
 )
 from ..skills.geometry import Mask
 from ..skills.images import ImageRef, ImageStore
+from ..skills.progress import Watch
 from ..skills.runner import SkillRunner
 from ..skills.skill import Skill
 from ..skills.wire import Refused, TooBusy
@@ -46,13 +47,15 @@ class Dispatcher(Protocol):
         masks: Mapping[str, Mask],
         store: ImageStore,
         deadline: float,
+        watch: Watch | None = None,
     ) -> SkillResult:
         """Run one use; `images` and `masks` are the handles that its arguments may name.
 
         `deadline` is a moment of `time.monotonic()`. What the model did wrong, and what a
         skill could not do, is a result with an `error`. Raises `WorkerUnavailable` or
         `DeadlineExceeded` for what only the operator can mend. Images that the skill made
-        are in `store` when the result is back.
+        are in `store` when the result is back. `watch` hears of progress until then, where the
+        skill reports any, a few times a second.
         """
 
     async def aclose(self) -> None:
@@ -77,13 +80,19 @@ class LocalDispatcher:
         masks: Mapping[str, Mask],
         store: ImageStore,
         deadline: float,
+        watch: Watch | None = None,
     ) -> SkillResult:
         """Run one use; see `Dispatcher`."""
         named, named_masks = named_in(use.arguments, images, masks)
         decoded = {handle: store.image(ref) for handle, ref in named.items()}
         try:
             return await self._runner.call(
-                use, images=decoded, masks=named_masks, store=store, deadline=deadline
+                use,
+                images=decoded,
+                masks=named_masks,
+                store=store,
+                deadline=deadline,
+                watch=watch,
             )
         except SkillError as error:
             return _told(use, error)
@@ -145,10 +154,11 @@ class HttpDispatcher:
         masks: Mapping[str, Mask],
         store: ImageStore,
         deadline: float,
+        watch: Watch | None = None,
     ) -> SkillResult:
         """Run one use; see `Dispatcher`."""
         try:
-            call = Call.of(use, images, masks, store, deadline)
+            call = Call.of(use, images, masks, store, deadline, watch)
             async with asyncio.timeout(call.seconds_left() + _GRACE):
                 return await self._send(call)
         except SkillError as error:

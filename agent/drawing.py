@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..skills.calls import SkillResult
 from ..skills.geometry import Mask
-from ..skills.marks import COLOURS, INK, Marks, Rect, Rgb, font_for, ink_on
+from ..skills.marks import COLOURS, INK, PAPER, Marks, Rect, Rgb, font_for, ink_on
 from ..skills.wording import shorten
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ _SMALLEST = 800
 
 _ROOMY = 12
 """Times that a region is larger than its label, for the label to stand inside."""
-
-_PAPER: Rgb = (250, 250, 248)
 
 
 def annotate(image: Image, result: SkillResult) -> Image | None:
@@ -215,7 +213,7 @@ def _beside(image: Image, lines: Sequence[str]) -> Image:
     widest = max(font.getlength(line) for font, line in zip(fonts, shown, strict=True))
     width = round(number_width + widest + size * 3)
     height = max(image.height, round((len(lines) + 1) * size * 1.6))
-    sheet = Pillow.new("RGB", (image.width + width, height), _PAPER)
+    sheet = Pillow.new("RGB", (image.width + width, height), PAPER)
     sheet.paste(image)
     draw = ImageDraw.Draw(sheet)
     left = image.width + size

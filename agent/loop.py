@@ -22,12 +22,14 @@ from ..skills.errors import (
     SkillError,
 )
 from ..skills.images import ImageStore
+from ..skills.progress import Progress
 from .checking import UseChecker, problem_of
 from .dispatcher import Dispatcher
 from .together import together
 
 __all__ = [
     "Agent",
+    "CallProgressed",
     "CallsDecided",
     "Planned",
     "ResultArrived",
@@ -50,6 +52,14 @@ class CallsDecided:
     """The calls of one reply, all of which now begin."""
 
     uses: tuple[SkillUse, ...]
+
+
+@dataclass(frozen=True)
+class CallProgressed:
+    """How far a call has come, where its skill tells; one that is tried again starts anew."""
+
+    use: SkillUse
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,15 @@ class TurnFinished:
             raise self.error
 
 
-TurnEvent = TextDelta | TextWithdrawn | CallsDecided | ResultArrived | StepFinished | TurnFinished
+TurnEvent = (
+    TextDelta
+    | TextWithdrawn
+    | CallsDecided
+    | CallProgressed
+    | ResultArrived
+    | StepFinished
+    | TurnFinished
+)
 
 
 @dataclass(frozen=True)
@@ -265,6 +283,7 @@ class _Turn:
                 masks=self._conversation.masks,
                 store=self._store,
                 deadline=self._deadline,
+                watch=lambda progress: self._emit(CallProgressed(use, progress)),
             )
         except SkillError as error:
             result = SkillResult(id=use.id, name=use.name, error=problem_of(error))

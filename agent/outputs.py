@@ -1,8 +1,8 @@
-"""The files that a turn leaves: images that skills made, and images with the findings on them."""
+"""The files that a turn leaves: images that skills made, and images that show what was done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from ..model.conversation import AssistantMessage, Conversation, SkillMessage
 from ..skills.calls import SkillUse
 from ..skills.images import ImageStore
 from .drawing import annotate
+from .sheets import before_after, contact_sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +21,7 @@ __all__ = ["Outputs", "Written"]
 
 @dataclass(frozen=True)
 class Written:
-    """A file that was written: the image of a handle, or the finding of a call."""
+    """A file that was written: the image of a handle, or what a call found or did."""
 
     path: Path
     shows: str
@@ -36,6 +37,8 @@ class Outputs:
     """Handles of images to files, those of the person included."""
     annotated: dict[str, str] = field(default_factory=dict)
     """Ids of calls to the files that show what they found."""
+    sheets: dict[str, str] = field(default_factory=dict)
+    """Ids of calls to the files that show the images they made, together or beside the old one."""
 
     def write_step(self, conversation: Conversation, store: ImageStore) -> list[Written]:
         """Write what the calls of the last reply made and found. Raises `OSError`."""
@@ -46,14 +49,27 @@ class Outputs:
                 path.write_bytes(store.data(conversation.images[handle]))
                 self.files[handle] = str(path)
                 written.append(Written(path, handle))
-            image = _image_of(use, conversation, store)
-            if image and (drawn := annotate(image, message.result)):
-                number = len(self.annotated) + 1
-                path = self._free_path(f"{self.prefix}-{number}-{use.name}.png")
-                drawn.save(path, compress_level=3)
+            asked = _images(use.arguments.values(), conversation, store)
+            made = _images(message.images, conversation, store)
+            if asked and (drawn := annotate(asked[0][1], message.result)):
+                path = self._save(drawn, f"{len(self.annotated) + 1}-{use.name}")
                 self.annotated[use.id] = str(path)
                 written.append(Written(path, use.name))
+            pair = f"{use.name}-before-after"
+            for sheet, name, shows in (
+                (contact_sheet(made, message.result), use.name, "all images"),
+                (before_after(asked, made, message.result), pair, "before and after"),
+            ):
+                if sheet:
+                    path = self._save(sheet, name)
+                    self.sheets[use.id] = str(path)
+                    written.append(Written(path, f"{use.name}, {shows}"))
         return written
+
+    def _save(self, image: Image, name: str) -> Path:
+        path = self._free_path(f"{self.prefix}-{name}.png")
+        image.save(path, compress_level=3)
+        return path
 
     def _free_path(self, name: str) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,9 +92,9 @@ def _last_step(conversation: Conversation) -> Iterator[tuple[SkillUse, SkillMess
             results[message.result.id] = message
 
 
-def _image_of(use: SkillUse, conversation: Conversation, store: ImageStore) -> Image | None:
-    """The image that a call was about: the first that its arguments name."""
-    for value in use.arguments.values():
-        if isinstance(value, str) and value in conversation.images:
-            return store.image(conversation.images[value])
-    return None
+def _images(
+    values: Iterable[object], conversation: Conversation, store: ImageStore
+) -> list[tuple[str, Image]]:
+    """The images whose handles are among the values, in that order."""
+    handles = [value for value in values if isinstance(value, str) and value in conversation.images]
+    return [(handle, store.image(conversation.images[handle])) for handle in handles]

@@ -65,6 +65,8 @@ class $class_name(Skill):
     name = "$name"
     # The LMM decides by this sentence when to call the skill: say what it does, not how.
     description = "Measure how bright or dark an image is."
+    # And by these, should there be many skills: requests as people make them.
+    examples = ("is this photo too dark to print?", "how much light is in here")
 
     def setup(self, device: str) -> None:
         """Load weights here, onto `device`; it is called once, and never at import."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,14 +25,17 @@ from ..skills.errors import (
 )
 from ..skills.geometry import Mask
 from ..skills.images import ImageRef, ImageStore
+from ..skills.progress import Progress, Watch
 from ..skills.skill import HANDLE_PATTERNS
 from ..skills.wire import (
     DEADLINE_HEADER,
+    STREAM_TYPE,
     CallRequest,
     ImagesMissing,
     Refused,
     SkillCards,
     TooBusy,
+    decode_line,
     decode_problem,
     decode_result,
 )
@@ -48,13 +52,17 @@ _MANY_HASHES = 10_000
 
 @dataclass(frozen=True)
 class Call:
-    """A use with what it needs, ready to be sent to any worker, any number of times."""
+    """A use with what it needs, ready to be sent to any worker, any number of times.
+
+    `watch` hears of its progress.
+    """
 
     use: SkillUse
     body: bytes
     images: frozenset[ImageRef]
     store: ImageStore
     deadline: float
+    watch: Watch | None = None
 
     @classmethod
     def of(
@@ -64,6 +72,7 @@ class Call:
         masks: Mapping[str, Mask],
         store: ImageStore,
         deadline: float,
+        watch: Watch | None = None,
     ) -> Call:
         named, named_masks = named_in(use.arguments, images, masks)
         try:
@@ -76,7 +85,7 @@ class Call:
             body = request.model_dump_json().encode()
         except (ValidationError, PydanticSerializationError) as error:
             raise BadSkillUse(f"{use.name}: the arguments cannot be sent: {error}") from error
-        return cls(use, body, frozenset(named.values()), store, deadline)
+        return cls(use, body, frozenset(named.values()), store, deadline, watch)
 
     def seconds_left(self) -> float:
         """Time until the deadline. Raises `DeadlineExceeded` when there is none."""
@@ -145,16 +154,20 @@ class WorkerClient:
 
     async def _run(self, call: Call) -> SkillResult:
         name = call.use.name
+        headers = {DEADLINE_HEADER: f"{call.seconds_left():.3f}"}
+        if call.watch:
+            headers["Accept"] = STREAM_TYPE
         request = self._client.build_request(
-            "POST",
-            f"{self.url}/v1/skills/{name}",
-            content=call.body,
-            headers={DEADLINE_HEADER: f"{call.seconds_left():.3f}"},
+            "POST", f"{self.url}/v1/skills/{name}", content=call.body, headers=headers
         )
-        response = await self._exchange(request, f"running {name!r}", may_run=True)
-        self._check(response, f"running {name!r}")
+        if call.watch:
+            body = await self._follow(request, f"running {name!r}", call.watch)
+        else:
+            response = await self._exchange(request, f"running {name!r}", may_run=True)
+            self._check(response, f"running {name!r}")
+            body = response.content
         try:
-            result = decode_result(response.content)
+            result = decode_result(body)
         except WorkerUnavailable as error:
             raise WorkerUnavailable(f"worker {self.url} ran {name!r}, but {error}") from error
         if (result.id, result.name) != (call.use.id, name):
@@ -206,12 +219,41 @@ class WorkerClient:
                 raise WorkerUnavailable(f"worker {self.url} gave another image when {doing}")
         return artifact.model_copy(update={"image": ref})
 
+    async def _follow(self, request: httpx.Request, doing: str, watch: Watch) -> bytes:
+        """Send a call and tell its progress; gives the body of its result."""
+        line, told = b"", None
+        with self._telling_of_loss(doing, may_run=True):
+            response = await self._client.send(request, stream=True)
+            try:
+                if not response.headers.get("Content-Type", "").startswith(STREAM_TYPE):
+                    line = await response.aread()
+                    self._check(response, doing)
+                    return line
+                # To the end, or the connection could not be used again.
+                async for line in _lines(response):
+                    told = decode_line(line)
+                    if isinstance(told, Progress):
+                        watch(told)
+            finally:
+                await response.aclose()
+        if isinstance(told, Refused):  # nothing that has begun may be sent again
+            told = WorkerUnavailable(str(told))
+        if isinstance(told, LlavaPlusError):
+            raise self._named(told, doing)
+        return line
+
     async def _exchange(
         self, request: httpx.Request, doing: str, *, may_run: bool
     ) -> httpx.Response:
         """Send a request. Raises `Refused` when it is certain that no skill ran because of it."""
-        try:
+        with self._telling_of_loss(doing, may_run=may_run):
             return await self._client.send(request)
+
+    @contextmanager
+    def _telling_of_loss(self, doing: str, *, may_run: bool) -> Iterator[None]:
+        """Raise what the loss of the connection means for what was being done."""
+        try:
+            yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             self._unreachable_until = time.monotonic() + _COOLING
             raise Refused(f"worker {self.url} cannot be reached: {error}") from error
@@ -225,14 +267,18 @@ class WorkerClient:
         if response.is_success:
             return
         error = decode_problem(response.status_code, response.content)
+        if isinstance(error, TooBusy):
+            error.retry_after = _seconds(response.headers.get("Retry-After"))
+        raise self._named(error, doing)
+
+    def _named(self, error: LlavaPlusError, doing: str) -> LlavaPlusError:
+        """The error, with this worker's URL in it where it is the operator's."""
         if isinstance(error, SkillError | ImagesMissing):
-            raise error
+            return error
         told = f"worker {self.url} failed {doing}: {error}"
         if isinstance(error, TooBusy):
-            raise TooBusy(told, retry_after=_seconds(response.headers.get("Retry-After")))
-        if isinstance(error, WorkerUnavailable):
-            raise type(error)(told) from error
-        raise WorkerUnavailable(told) from error
+            return TooBusy(told, retry_after=error.retry_after)
+        return (type(error) if isinstance(error, WorkerUnavailable) else WorkerUnavailable)(told)
 
     def _remember(self, sha256: str) -> None:
         if len(self._known) >= _MANY_HASHES:
@@ -269,6 +315,19 @@ def _strings(value: Any) -> set[str]:
             case dict() as items:
                 rest.extend(items.values())
     return found
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The lines of a body; httpx's own end at U+2028 too, which JSON may hold."""
+    rest: list[bytes] = []
+    async for chunk in response.aiter_bytes():
+        more, *begun = chunk.split(b"\n")
+        rest.append(more)
+        for piece in begun:
+            yield b"".join(rest)
+            rest = [piece]
+    if any(rest):
+        yield b"".join(rest)
 
 
 def _seconds(retry_after: str | None) -> float:

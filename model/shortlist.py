@@ -10,10 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import nlargest
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..skills.calls import SkillSpec
+from ..skills.skill import HANDLE_PATTERNS
 from .sentences import SentenceEncoder
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Likely", "Shortlist", "request_text", "skill_text"]
 
@@ -41,9 +47,12 @@ class Shortlist:
         """The cosine of the request, with or without an image, and every skill, by name."""
         if not skills or not request.strip():
             return {}
+        texts = [_texts(spec) for spec in skills]
         asked = request_text(request, image=image)
-        vectors = self._encoder.encode([asked, *map(skill_text, skills)])
-        near = (vectors[1:] @ vectors[0]).tolist()
+        vectors = iter(self._encoder.encode([asked, *chain.from_iterable(texts)]))
+        wish = next(vectors)
+        middles = [_middle(*(next(vectors) for _ in part)) for part in texts]
+        near = (float(middle @ wish) for middle in middles)
         return dict(zip((spec.name for spec in skills), near, strict=True))
 
     def __call__(
@@ -53,6 +62,21 @@ class Shortlist:
         near = self.nearness(request, skills, image=image)
         likely = nlargest(self._size, near, key=near.__getitem__)
         return [Likely(name, max(0, round(near[name] * 10))) for name in likely]
+
+
+def _texts(spec: SkillSpec) -> list[str]:
+    """What the encoder reads of a skill, and its examples."""
+    schemas = spec.parameters.get("properties", {}).values()
+    image = any(schema.get("pattern") == HANDLE_PATTERNS["image"] for schema in schemas)
+    return [skill_text(spec), *(request_text(one, image=image) for one in spec.examples)]
+
+
+def _middle(described: torch.Tensor, *examples: torch.Tensor) -> torch.Tensor:
+    """The vector of a skill's text, moved towards the middle of its examples."""
+    if not examples:
+        return described
+    moved: torch.Tensor = described + sum(examples) / len(examples)
+    return moved / moved.norm()
 
 
 def request_text(request: str, *, image: bool) -> str:

@@ -4,6 +4,7 @@ from .calls import Artifact, SkillProblem, SkillResult, SkillSpec, SkillUse
 from .discovery import installed_skills, load_skill
 from .geometry import Box, Corners, Mask, Point, Position
 from .images import ImageRef, ImageStore
+from .progress import report_progress
 from .skill import ImageArgument, MaskArgument, Skill, SkillOutput
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "SkillUse",
     "installed_skills",
     "load_skill",
+    "report_progress",
 ]

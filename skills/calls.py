@@ -16,17 +16,21 @@ SkillName = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_-]{0,63}$")]
 
 
 class SkillSpec(BaseModel):
-    """What the LMM is told about a skill: its name, what it does, and its arguments' schema."""
+    """What the LMM is told about a skill: its name, what it does, and its arguments' schema.
+
+    `examples` are requests that call for it; the LMM does not read them, but a shortlist does.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: SkillName
     description: str
     parameters: dict[str, Any]
+    examples: tuple[str, ...] = ()
 
     def tool(self) -> dict[str, Any]:
         """The spec in the OpenAI `tools` form, which chat templates and servers read."""
-        return {"type": "function", "function": self.model_dump()}
+        return {"type": "function", "function": self.model_dump(exclude={"examples"})}
 
     @classmethod
     def from_tool(cls, tool: dict[str, Any]) -> SkillSpec:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -146,6 +147,16 @@ class Mask(BaseModel):
         text = counts if isinstance(counts, str) else counts.decode("ascii")
         return cls(size=(height, width), counts=text)
 
+    @classmethod
+    def from_runs(cls, size: tuple[int, int], runs: Sequence[int]) -> Mask:
+        """Encode the lengths of runs, column by column, the first of them outside the mask."""
+        from pycocotools import mask as coco
+
+        height, width = size
+        plain: Any = {"size": [height, width], "counts": list(runs)}
+        encoded: Any = coco.frPyObjects(plain, height, width)
+        return cls(size=size, counts=encoded["counts"].decode("ascii"))
+
     def array(self) -> NDArray[np.bool_]:
         """The mask as a (height, width) array of booleans."""
         import numpy as np
@@ -179,9 +190,23 @@ class Mask(BaseModel):
 
     def overlap(self, other: Mask) -> float:
         """Intersection over union of the two masks, which have one size, 0 to 1."""
-        mine, others = self.array(), other.array()
-        union = int((mine | others).sum())
-        return int((mine & others).sum()) / union if union else 0.0
+        from pycocotools import mask as coco
+
+        coded: list[Any] = [
+            {"size": list(mask.size), "counts": mask.counts} for mask in (self, other)
+        ]
+        overlaps: Any = coco.iou(coded[:1], coded[1:], [False])
+        return float(overlaps[0, 0])
+
+    def fitted_to(self, image: Image) -> Mask:
+        """A mask of the image in another size as one of the image itself."""
+        if self.size == (image.height, image.width):
+            return self
+        import numpy as np
+        from PIL import Image as Pillow
+
+        area = Pillow.fromarray(self.array()).resize(image.size, Pillow.Resampling.NEAREST)
+        return Mask.from_array(np.asarray(area))
 
     def check_is_for(self, image: Image) -> None:
         """Raise `BadSkillUse` when the mask was made for an image of another size."""

@@ -15,7 +15,15 @@ from .errors import BadInput
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "ImageRef", "ImageStore", "encode_image", "read_image"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "ImageRef",
+    "ImageStore",
+    "encode_image",
+    "read_image",
+    "shrunk",
+]
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PIXELS = 50_000_000
@@ -149,3 +157,12 @@ class ImageStore:
 
 def _weight(data: bytes, image: Image) -> int:
     return len(data) + 3 * image.width * image.height
+
+
+def shrunk(image: Image, side: int) -> Image:
+    """The image with a longer side of `side` pixels, or as it is when that is shorter."""
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(pixels * scale)) for pixels in image.size)
+    return image.resize((width, height))

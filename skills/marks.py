@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Font = FreeTypeFont | BitmapFont
 
-__all__ = ["COLOURS", "INK", "Marks", "Rect", "Rgb", "font_for", "ink_on"]
+__all__ = ["COLOURS", "INK", "PAPER", "Marks", "Rect", "Rgb", "font_for", "ink_on"]
 
 Rgb = tuple[int, int, int]
 Rect = tuple[float, float, float, float]
@@ -37,6 +37,7 @@ COLOURS: tuple[Rgb, ...] = (
 """Colours that are told apart, for kinds of things in the order in which they turn up."""
 
 INK: Rgb = (33, 37, 41)
+PAPER: Rgb = (250, 250, 248)
 _LONGEST_LABEL = 48
 _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial.ttf")
 

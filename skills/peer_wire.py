@@ -27,11 +27,9 @@ __all__ = [
     "decode_picture",
     "encode_picture",
     "labels_in",
-    "mask_for",
     "picture_data",
     "rle",
     "rounded",
-    "shrunk",
     "tint",
     "tinted",
 ]
@@ -72,15 +70,6 @@ def picture_data(text: str, *, name: str = "image") -> bytes:
         raise BadInput(f"{name} is not base64: {error}") from error
 
 
-def shrunk(image: Image, side: int) -> Image:
-    """The image with a longer side of `side` pixels, or as it is when that is shorter."""
-    scale = side / max(image.size)
-    if scale >= 1:
-        return image
-    width, height = (max(1, round(pixels * scale)) for pixels in image.size)
-    return image.resize((width, height))
-
-
 def corners(box: Sequence[float]) -> Corners:
     """A box with two decimals as one within the image, and never empty.
 
@@ -109,17 +98,6 @@ def rle(mask: Mask) -> dict[str, Any]:
     return mask.model_dump(mode="json")
 
 
-def mask_for(image: Image, mask: Mask) -> Mask:
-    """A mask of the image in another size as one of the image itself."""
-    if mask.size == (image.height, image.width):
-        return mask
-    import numpy as np
-    from PIL import Image as Pillow
-
-    area = Pillow.fromarray(mask.array()).resize(image.size, Pillow.Resampling.NEAREST)
-    return Mask.from_array(np.asarray(area))
-
-
 def tint(image: Image, mask: Mask) -> Image:
     """The image with the mask in blue over it, which is how Semantic-SAM's worker shows one."""
     from PIL import Image as Pillow
@@ -142,7 +120,7 @@ def tinted(image: Image, drawn: Image) -> Mask:
     for band in bands[1:]:
         largest = ImageChops.lighter(largest, band)
     changed = np.asarray(largest.filter(ImageFilter.BoxBlur(1))) > _NOISE
-    return mask_for(image, Mask.from_array(changed))
+    return Mask.from_array(changed).fitted_to(image)
 
 
 def caption_of(labels: Sequence[str]) -> str:

@@ -13,6 +13,8 @@ from .geometry import Mask
 from .images import ImageStore
 from .lane import Lane
 from .memory import held_bytes
+from .progress import Watch
+from .relay import relayed
 from .skill import Skill
 from .wire import SkillCard, SkillState
 from .work import Call
@@ -88,13 +90,17 @@ class SkillRunner:
         masks: Mapping[str, Mask],
         store: ImageStore,
         deadline: float,
+        watch: Watch | None = None,
     ) -> SkillResult:
         """Run one call; images that it makes go into `store`.
+
+        `watch` hears of its progress in this event loop, a few times a second.
 
         Raises `SkillError`, `TooBusy`, `Refused` when the skill could not be set up, or
         `DeadlineExceeded`, after which the skill goes on in its slot until it is done.
         """
-        return await self._lane(use.name).run(Call(use, images, masks, store), deadline)
+        with relayed(watch) as told:
+            return await self._lane(use.name).run(Call(use, images, masks, store, told), deadline)
 
     def close(self) -> None:
         """Take no more calls; what still runs is not waited for."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from . import wording
-from .backends import Detector, NamedOutliner, Outliner
+from .backends import BACKENDS, Detector, EverythingOutliner, NamedOutliner, Outliner
 from .detect import Labels, distinct, look_for
 from .errors import BadSkillUse, SkillFailed
 from .geometry import Box, Corners, Mask, Point, Position
+from .images import shrunk
 from .settings import create_backend
 from .skill import ImageArgument, Skill, SkillOutput
 
@@ -19,6 +21,15 @@ __all__ = ["MOST_REGIONS", "Outlines", "Region", "Segment"]
 
 MOST_REGIONS = 20
 """Regions that are outlined in one call: each takes about a third of a second."""
+
+_LONGEST = 1024
+"""Pixels of the longer side at which everything is looked for: models see hardly more, and
+hundreds of larger masks would not fit into memory."""
+
+_ONE_OF = "segment: give exactly one of boxes, points and labels"
+
+_SAME = 0.9
+"""Intersection over union of two masks above which they are one thing."""
 
 
 class Region(BaseModel):
@@ -76,9 +87,12 @@ class Segment(Skill):
         points: Annotated[list[Point], Field(min_length=1, max_length=MOST_REGIONS)] | None = None,
         labels: Labels | None = None,
     ) -> Outlines:
-        """Outline the thing in each box, at each point, or that has one of the labels."""
-        if sum(given is not None for given in (boxes, points, labels)) != 1:
-            raise BadSkillUse("segment: give exactly one of boxes, points and labels")
+        """Outline the thing in each box, at each point, or that has one of the labels, or all."""
+        given = sum(argument is not None for argument in (boxes, points, labels))
+        if given > 1:
+            raise BadSkillUse(_ONE_OF)
+        if given == 0:
+            return self._everything(image)
         if labels is not None:
             return self._named(image, distinct(labels))
         places: Sequence[Corners | Position] = boxes or points or ()
@@ -86,6 +100,19 @@ class Segment(Skill):
             image, [(f"region {number}", place) for number, place in enumerate(places, 1)]
         )
         return Outlines(regions=found)
+
+    def _everything(self, image: ImageArgument) -> Outlines:
+        if not isinstance(self._outliner, EverythingOutliner):
+            raise BadSkillUse(f"{_ONE_OF}; without them, only {_able()} outline everything")
+        found = _distinct(self._outliner.everything(shrunk(image, _LONGEST)))
+        regions = tuple(
+            _region(f"region {number}", mask.fitted_to(image))
+            for number, mask in enumerate(found[:MOST_REGIONS], 1)
+        )
+        more = len(found) > MOST_REGIONS
+        return Outlines(
+            regions=regions, note=f"These are the largest of {len(found)}." if more else ""
+        )
 
     def _named(self, image: ImageArgument, labels: list[str]) -> Outlines:
         if isinstance(self._outliner, NamedOutliner):
@@ -114,6 +141,29 @@ class Segment(Skill):
         if places and not regions:
             raise SkillFailed("nothing there stands out from its surroundings enough to outline")
         return tuple(regions)
+
+
+def _distinct(masks: Sequence[Mask]) -> list[Mask]:
+    """The masks that are not empty, the largest first, without those that repeat a larger one."""
+    kept: list[tuple[float, Mask]] = []
+    sized = ((mask.area, mask) for mask in masks)
+    for area, mask in sorted(sized, key=lambda pair: -pair[0]):
+        # Those that are much larger cannot be the same, and need not be compared.
+        alike = (other for larger, other in kept if area > larger * _SAME)
+        if area > 0 and all(mask.overlap(other) <= _SAME for other in alike):
+            kept.append((area, mask))
+    return [mask for _, mask in kept]
+
+
+def _able() -> str:
+    """The backends that are `EverythingOutliner`s."""
+    return wording.joined(
+        [
+            name
+            for name, path in BACKENDS[Segment.name].items()
+            if issubclass(pkgutil.resolve_name(path), EverythingOutliner)
+        ]
+    )
 
 
 def _region(label: str, mask: Mask) -> Region:

@@ -106,6 +106,8 @@ class Skill(ABC):
     """What it runs on beside the core of LLaVA-Plus, where no backend says so."""
     uses: ClassVar[tuple[str, ...]] = ()
     """Skills whose backends it cannot work without."""
+    examples: ClassVar[tuple[str, ...]] = ()
+    """Requests that call for it, in the words of the people who make them."""
 
     def setup(self, device: str) -> None:  # noqa: B027 - most skills have nothing to load
         """Load what `run` needs; called before the first call, never at import."""
@@ -149,7 +151,12 @@ class Skill(ABC):
     def spec(self) -> SkillSpec:
         """What the LMM is told about this skill, made from the signature of `run`."""
         schema = tidy_schema(self.arguments.model_json_schema())
-        return SkillSpec(name=self.name, description=self.description, parameters=schema)
+        return SkillSpec(
+            name=self.name,
+            description=self.description,
+            parameters=schema,
+            examples=self.examples,
+        )
 
     def call(
         self,

@@ -19,10 +19,12 @@ from .errors import (
     WorkerUnavailable,
 )
 from .geometry import Mask
+from .progress import Progress
 
 __all__ = [
     "DEADLINE_HEADER",
     "MAX_REQUEST_BYTES",
+    "STREAM_TYPE",
     "BadSecret",
     "CallRequest",
     "ImagesMissing",
@@ -35,9 +37,11 @@ __all__ = [
     "TooBusy",
     "TooLarge",
     "UnknownImage",
+    "decode_line",
     "decode_problem",
     "decode_result",
     "encode_problem",
+    "encode_progress",
     "encode_result",
     "status_of",
 ]
@@ -46,6 +50,9 @@ DEADLINE_HEADER = "X-Deadline-Seconds"
 """How many seconds the caller still waits; a span, because two machines' clocks differ."""
 
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
+
+STREAM_TYPE = "application/x-ndjson"
+"""What a client accepts that wants to hear of a call's progress: one JSON object a line."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -167,6 +174,17 @@ class _ErrorBody(BaseModel):
     error: _Problem
 
 
+class _ProgressBody(BaseModel):
+    progress: Progress
+
+
+class _Line(BaseModel):
+    """What tells the lines of a stream apart; the line of a result has neither."""
+
+    progress: Progress | None = None
+    error: _Problem | None = None
+
+
 def status_of(error: LlavaPlusError) -> int:
     """The HTTP status under which `error` travels: that of the nearest class listed above."""
     return next(_STATUS[base] for base in type(error).__mro__ if base in _STATUS)
@@ -185,6 +203,10 @@ def decode_problem(status: int, body: bytes) -> LlavaPlusError:
         problem = _ErrorBody.model_validate_json(body).error
     except ValidationError:
         return WorkerUnavailable(f"HTTP status {status} without an error in the known form")
+    return _error_of(problem)
+
+
+def _error_of(problem: _Problem) -> LlavaPlusError:
     if problem.missing:
         return ImagesMissing(list(problem.missing))
     return _KINDS.get(problem.kind, WorkerUnavailable)(problem.message)
@@ -207,3 +229,17 @@ def decode_result(body: bytes) -> SkillResult:
     if result.error:
         raise WorkerUnavailable("its result has status 200 and an error inside")
     return result
+
+
+def encode_progress(progress: Progress) -> bytes:
+    """The line of a stream that tells of progress: `{"progress": {"done": 3, ...}}`."""
+    return _ProgressBody(progress=progress).model_dump_json().encode()
+
+
+def decode_line(line: bytes) -> Progress | LlavaPlusError | None:
+    """The progress or the error in a line of a stream; none where it can only be the result."""
+    try:
+        parsed = _Line.model_validate_json(line)
+    except ValidationError:
+        return None
+    return _error_of(parsed.error) if parsed.error else parsed.progress

@@ -11,6 +11,7 @@ from .errors import SkillError, SkillFailed, WorkerUnavailable
 from .geometry import Mask
 from .images import ImageStore, encode_image
 from .memory import is_out_of_memory, release_memory
+from .progress import Watch, reporting_to
 from .skill import Skill, SkillOutput
 from .wire import SkillCrashed
 
@@ -23,12 +24,16 @@ log = logging.getLogger(__name__)
 
 
 class Call(NamedTuple):
-    """A call with all that its handles stand for; images that it makes go into `store`."""
+    """A call with all that its handles stand for; images that it makes go into `store`.
+
+    `watch` hears of its progress, in the thread of the skill.
+    """
 
     use: SkillUse
     images: Mapping[str, Image]
     masks: Mapping[str, Mask]
     store: ImageStore
+    watch: Watch | None = None
 
 
 Outcome = SkillResult | SkillError | WorkerUnavailable
@@ -42,7 +47,8 @@ def work(skill: Skill, calls: Sequence[Call]) -> list[Outcome]:
     """
     if len(calls) > 1:
         try:
-            outputs = skill.run_batch([_arguments(skill, call) for call in calls])
+            with reporting_to(call.watch for call in calls):
+                outputs = skill.run_batch([_arguments(skill, call) for call in calls])
             return [_result(*pair) for pair in zip(calls, outputs, strict=True)]
         except Exception as error:  # each of them is told its own below
             log.info("%d calls of %r failed together: %s", len(calls), skill.name, error)
@@ -52,7 +58,9 @@ def work(skill: Skill, calls: Sequence[Call]) -> list[Outcome]:
 
 def _alone(skill: Skill, call: Call) -> Outcome:
     try:
-        return _result(call, skill.run_checked(_arguments(skill, call)))
+        with reporting_to([call.watch]):
+            output = skill.run_checked(_arguments(skill, call))
+        return _result(call, output)
     except (SkillError, WorkerUnavailable) as error:  # of a worker behind this one, the latter
         return error
     except (Exception, SystemExit) as error:  # a skill may fail in any way; the model is told

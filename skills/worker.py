@@ -20,9 +20,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -33,12 +34,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from .calls import SkillResult, SkillUse
+from .calls import SkillUse
 from .discovery import load_skill
 from .errors import BadInput, LlavaPlusError, WorkerUnavailable
 from .images import MAX_BYTES, ImageRef, ImageStore
 from .runner import QUEUE, SkillRunner
 from .skill import Skill, describe_validation
+from .streaming import answer_in_lines, unless_gone, wants_lines
 from .wire import (
     DEADLINE_HEADER,
     MAX_REQUEST_BYTES,
@@ -206,14 +208,18 @@ class _Routes:
             call = CallRequest.model_validate_json(body)
         except ValidationError as error:
             raise BadInput(describe_validation(error)) from error
-        running = self._runner.call(
+        run = partial(
+            self._runner.call,
             SkillUse(id=call.id, name=name, arguments=call.arguments),
             images=self._images(call.images),
             masks=call.masks,
             store=self._store,
             deadline=deadline,
         )
-        result = await (_unless_gone(request, running) if must_wait else running)
+        if wants_lines(request):
+            return await answer_in_lines(request, run)
+        # Dropped with its client, a call in the queue frees its place.
+        result = await (unless_gone(request, run()) if must_wait else run())
         return Response(encode_result(result), media_type=_JSON)
 
     def _images(self, hashes: dict[str, str]) -> dict[str, Image]:
@@ -275,23 +281,6 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise TooLarge(f"the body has more than {limit:,} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-async def _unless_gone(
-    request: Request, running: Coroutine[None, None, SkillResult]
-) -> SkillResult:
-    """Wait for a call, and drop it when its client goes away: that frees its place in the queue."""
-    task = asyncio.create_task(running)
-    # The body has been read, so the next message can only be that the client is gone.
-    gone = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
 
 
 async def _tell_problem(request: Request, error: Exception) -> Response:

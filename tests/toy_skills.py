@@ -9,7 +9,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from llava_plus.skills import ImageArgument, Mask, MaskArgument, Skill, SkillOutput
+from llava_plus.skills import (
+    ImageArgument,
+    Mask,
+    MaskArgument,
+    Skill,
+    SkillOutput,
+    report_progress,
+)
 from llava_plus.skills.errors import SkillFailed
 from PIL import Image as Pillow
 from PIL import ImageDraw
@@ -112,6 +119,22 @@ class Slow(Skill):
         self.runs += 1
         time.sleep(seconds)
         return Said(said=str(self.runs))
+
+
+class Climb(Skill):
+    name = "climb"
+    description = "Take some steps, and tell of each; `end` is said, or what happens then."
+
+    def run(self, steps: int, pause: float = 0.0, end: str = "there") -> Said:
+        for step in range(steps):
+            report_progress(step + 1, steps)
+            time.sleep(pause)
+        match end:
+            case "fail":
+                raise SkillFailed("the last step is missing")
+            case "hang":
+                RELEASE.wait()
+        return Said(said=end)
 
 
 class Nonsense(Skill):

@@ -17,14 +17,13 @@ from ...skills.backends import Detection, LabelledRegion
 from ...skills.backends.ade20k import region_map
 from ...skills.errors import BadInput, BadSkillUse
 from ...skills.geometry import Corners, Mask
+from ...skills.images import shrunk
 from ...skills.peer_wire import (
     decode_picture,
     encode_picture,
     labels_in,
-    mask_for,
     rle,
     rounded,
-    shrunk,
     tint,
 )
 from .errand import Errand, Picture
@@ -179,7 +178,7 @@ async def _region_map(errand: Errand, picture: Picture) -> Answer:
 async def _inpainting(errand: Errand, request: Mapping[str, Any]) -> Answer:
     asked = read(_Repaint, request)
     picture = await errand.take(asked.image)
-    mask = errand.take_mask(mask_for(picture.image, asked.mask))
+    mask = errand.take_mask(asked.mask.fitted_to(picture.image))
     return await _edited(errand, "inpaint", image=picture.handle, mask=mask, prompt=asked.prompt)
 
 

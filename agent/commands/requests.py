@@ -116,7 +116,7 @@ async def answer_request(
         steps=finished.steps,
         seconds=time.monotonic() - began,
     )
-    report["annotated"] = outputs.annotated
+    report |= {"annotated": outputs.annotated, "sheets": outputs.sheets}
     if finished.error:
         report |= error_object(finished.error)
     return Answered(report, finished.conversation, finished.error)

@@ -58,6 +58,7 @@ class DominantColours(Skill):
 
     name = "dominant_colours"
     description = "Name the main colours of an image, with the share of the image that each covers."
+    examples = ("what colours is this made of?", "which paint do I need to match this wall")
     parallel = 2
 
     def run(self, image: ImageArgument, count: Annotated[int, Field(ge=1, le=10)] = 3) -> Colours:

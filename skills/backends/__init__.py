@@ -25,6 +25,7 @@ __all__ = [
     "Captioner",
     "Detection",
     "Detector",
+    "EverythingOutliner",
     "Findings",
     "ImageEditor",
     "Inpainter",
@@ -218,6 +219,14 @@ class NamedOutliner(Protocol):
         self, image: Image, labels: Sequence[str]
     ) -> Sequence[tuple[str, Mask]] | None:
         """Everything with one of the names, or None where it only goes by places."""
+
+
+@runtime_checkable
+class EverythingOutliner(Protocol):
+    """An `Outliner` that can also do without being told what or where."""
+
+    def everything(self, image: Image) -> Sequence[Mask]:
+        """All that stands out, things and their parts, in any order; some may be the same."""
 
 
 class Level(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from ..errors import BadConfiguration
 from ..extras import needing
 from ..geometry import Mask
+from ..progress import report_progress
 from ..weights import Fetchable, Weights
 from . import Licence, Packages
 from .pretrained import cannot_load, numbers_called
@@ -85,10 +87,24 @@ class Diffusion:
             num_inference_steps=self.steps,
             guidance_scale=self.guidance,
             generator=self._random(),
+            **self._reporting(),
             **inputs,
         )
         image: Image = made.images[0]
         return image
+
+    def _reporting(self) -> dict[str, Any]:
+        """The argument by which a pipeline tells its steps, where it has one."""
+        name = "callback_on_step_end"
+        has_it = name in inspect.signature(self._pipeline.__call__).parameters
+        return {name: self._report_step} if has_it else {}
+
+    def _report_step(
+        self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
+        # Some schedulers and inpainters take more or fewer steps than they were asked for.
+        report_progress(step + 1, getattr(pipeline, "num_timesteps", self.steps))
+        return tensors
 
     def _random(self) -> torch.Generator | None:
         import torch

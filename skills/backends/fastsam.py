@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from ..geometry import Mask
+from ..images import shrunk
 from .proposals import ProposalOutliner
 from .ultralytics_models import FromUltralytics
 
@@ -45,13 +47,17 @@ class FastSamOutliner(FromUltralytics, ProposalOutliner):
         """Load the model. Raises `BadConfiguration` when it is not there."""
         self._fastsam, self._device = self._open("FastSAM"), device
 
+    def everything(self, image: Image) -> list[Mask]:
+        """All that the model outlines."""
+        self._look_at(image)
+        return [Mask.from_array(self._enlarged(mask)) for mask in self._masks]
+
     def _read(self, image: Image) -> None:
         import numpy as np
 
-        scale = min(1.0, self.longest / max(image.size))
-        width, height = (max(1, round(side * scale)) for side in image.size)
+        small = shrunk(image, self.longest)
         (result,) = self._fastsam.predict(
-            image if scale == 1 else image.resize((width, height)),
+            small,
             imgsz=self.longest,
             conf=self.threshold,
             iou=self.overlap,
@@ -61,7 +67,7 @@ class FastSamOutliner(FromUltralytics, ProposalOutliner):
         )
         self._size = image.size
         self._scores = result.boxes.conf.cpu().numpy()
-        self._masks = np.zeros((0, height, width), dtype=bool)
+        self._masks = np.zeros((0, small.height, small.width), dtype=bool)
         if result.masks is not None:
             self._masks = result.masks.data.cpu().numpy().astype(bool)
 

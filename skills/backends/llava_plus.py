@@ -31,13 +31,12 @@ from pydantic.dataclasses import dataclass
 
 from ..errors import BadSkillUse
 from ..geometry import Corners, Mask, Position
+from ..images import shrunk
 from ..peer_wire import (
     caption_of,
     decode_picture,
     encode_picture,
-    mask_for,
     rle,
-    shrunk,
     tinted,
 )
 from ..wording import sentence
@@ -193,7 +192,7 @@ class PeerOutliner(Peer):
         )
         told, _ = self.ask(_Outlined, image, **asked)
         mask = told.masks_rle[0] if told.masks_rle else None
-        return mask_for(image, mask) if mask and mask.area > 0 else None
+        return mask.fitted_to(image) if mask and mask.area > 0 else None
 
     def outline_named(
         self, image: Image, labels: Sequence[str]
@@ -203,7 +202,7 @@ class PeerOutliner(Peer):
             return None
         told, worker = self.ask(_FoundAndOutlined, image, caption=caption_of(labels))
         return [
-            (label, mask_for(image, mask))
+            (label, mask.fitted_to(image))
             for phrase, mask in rows(worker, told.phrases, told.masks_rle)
             if mask.area > 0 and (label := _label(phrase, labels))
         ]
@@ -332,7 +331,7 @@ class PeerInpainter(Peer):
         """The image with `prompt` inside the mask, and unchanged outside."""
         from PIL import Image as Pillow
 
-        area = rle(mask_for(shrunk(image, self.side), mask))
+        area = rle(mask.fitted_to(shrunk(image, self.side)))
         told, worker = self.ask(_Edited, image, prompt=prompt, mask=area)
         painted = picture_of(worker, told.edited_image).resize(image.size)
         return Pillow.composite(painted, image, Pillow.fromarray(mask.array()))
@@ -414,7 +413,7 @@ class PeerLabeller(Peer):
         regions = [
             LabelledRegion(
                 label=names[number],
-                mask=mask_for(image, Mask.from_array(numbers == number)),
+                mask=Mask.from_array(numbers == number).fitted_to(image),
                 is_thing=False,
             )
             for number in np.unique(numbers)

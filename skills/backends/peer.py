@@ -21,7 +21,8 @@ from ..errors import (
     WorkerUnavailable,
 )
 from ..geometry import Corners
-from ..peer_wire import corners, decode_picture, encode_picture, shrunk
+from ..images import shrunk
+from ..peer_wire import corners, decode_picture, encode_picture
 from ..skill import describe_validation
 from . import Licence, Packages
 

@@ -45,11 +45,15 @@ class ProposalOutliner(ABC):
         return [level for level in levels if level.mask.area > 0]
 
     def _proposals(self, image: Image, place: Corners | Position) -> tuple[Any, Any]:
+        self._look_at(image)
+        sizes = (image.width, image.height) * (len(place) // 2)
+        return self._propose([part * size for part, size in zip(place, sizes, strict=True)])
+
+    def _look_at(self, image: Image) -> None:
+        """Read an image, unless it was the last one that was read."""
         if self._image is not image:
             self._read(image)
             self._image = image
-        sizes = (image.width, image.height) * (len(place) // 2)
-        return self._propose([part * size for part, size in zip(place, sizes, strict=True)])
 
     @abstractmethod
     def _read(self, image: Image) -> None:

@@ -11,8 +11,10 @@ from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration
 from ..extras import needing
+from ..geometry import Mask
 from ..weight_files import WeightFile
 from . import Licence, Packages
+from .mask_generation import MaskGeneration
 from .proposals import ProposalOutliner
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ _KINDS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class SegmentAnythingOutliner(ProposalOutliner):
+class SegmentAnythingOutliner(MaskGeneration, ProposalOutliner):
     """An `Outliner` for anything; `model` is one of Meta's files, or a file of your own."""
 
     model: str = "sam_vit_b_01ec64.pth"
@@ -62,6 +64,21 @@ class SegmentAnythingOutliner(ProposalOutliner):
                 f"{error}"
             ) from error
         self._predictor = SamPredictor(model.to(device).eval())
+
+    def everything(self, image: Image) -> list[Mask]:
+        """All that the library's own generator finds."""
+        import numpy as np
+        from segment_anything import SamAutomaticMaskGenerator
+
+        generator = SamAutomaticMaskGenerator(
+            self._predictor.model,
+            points_per_side=self.points_per_side,
+            pred_iou_thresh=self.pred_iou_thresh,
+            stability_score_thresh=self.stability_score_thresh,
+            box_nms_thresh=self.box_nms_thresh,
+            output_mode="coco_rle",
+        )
+        return [Mask(**found["segmentation"]) for found in generator.generate(np.asarray(image))]
 
     def _numbers(self) -> dict[str, torch.Tensor]:
         import pickle

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from ..geometry import Mask
+from .mask_generation import MaskGeneration
 from .proposals import ProposalOutliner
 from .ultralytics_models import FromUltralytics
 
@@ -19,7 +21,7 @@ __all__ = ["UltralyticsSamOutliner"]
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class UltralyticsSamOutliner(FromUltralytics, ProposalOutliner):
+class UltralyticsSamOutliner(FromUltralytics, MaskGeneration, ProposalOutliner):
     """An `Outliner` for anything; the file's name tells which model it is."""
 
     model: str = "mobile_sam.pt"
@@ -30,8 +32,24 @@ class UltralyticsSamOutliner(FromUltralytics, ProposalOutliner):
         sam = self._open("SAM")
         settings = {"task": "segment", "mode": "predict", "imgsz": 1024, "conf": 0.0}
         settings |= {"device": device, "retina_masks": True, "verbose": False, "save": False}
+        settings["iou"] = self.box_nms_thresh
         self._predictor = sam.task_map["segment"]["predictor"](overrides=settings)
         self._predictor.setup_model(sam.model, verbose=False)
+
+    def everything(self, image: Image) -> list[Mask]:
+        """All that the library finds when it is given no place."""
+        self._look_at(image)
+        try:
+            (result,) = self._predictor(
+                points_stride=self.points_per_side,
+                conf_thres=self.pred_iou_thresh,
+                stability_score_thresh=self.stability_score_thresh,
+                stability_score_offset=1.0,  # the paper's; the library has another
+            )
+        finally:
+            # Left on after an error, it would misplace every later box and point.
+            self._predictor.segment_all = False
+        return [Mask.from_array(mask) for mask in _masks(result)]
 
     def _read(self, image: Image) -> None:
         import numpy as np
@@ -44,5 +62,9 @@ class UltralyticsSamOutliner(FromUltralytics, ProposalOutliner):
             (result,) = self._predictor(points=[pixels], labels=[1], multimask_output=True)
         else:
             (result,) = self._predictor(bboxes=[pixels])
-        masks = () if result.masks is None else result.masks.data.cpu().numpy()
-        return masks, result.boxes.conf
+        return _masks(result), result.boxes.conf
+
+
+def _masks(result: Any) -> Any:
+    """The masks of a result, (masks, height, width); none where the library has no array."""
+    return () if result.masks is None else result.masks.data.cpu().numpy()

@@ -139,6 +139,14 @@ def test_ask_json_is_one_object(program: Program, photo: Path) -> None:
     assert program.err == ""
 
 
+def test_ask_sets_a_changed_image_beside_the_one_before(program: Program, photo: Path) -> None:
+    says = (use("draw", image="img_1", points=[[0.5, 0.5]]), "There.")
+    assert program("ask", photo, "Mark the middle.", "--json", "--skills", "draw", says=says) == 0
+    sheet = "llava-plus-out/photo-draw-before-after.png"
+    assert program.object["sheets"] == {"a": sheet}
+    assert (program.folder / sheet).is_file()
+
+
 def test_ask_without_skills_or_images(program: Program) -> None:
     assert program("ask", "What is two and two?", "--skills", "", says=("Four.",)) == 0
     assert program.out == "Four.\n"

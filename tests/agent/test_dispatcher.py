@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 from llava_plus.agent.dispatcher import Dispatcher, HttpDispatcher, LocalDispatcher
 from llava_plus.skills import ImageRef, ImageStore, Mask, Skill, SkillResult, SkillUse
 from llava_plus.skills.errors import (
@@ -22,11 +23,24 @@ from llava_plus.skills.errors import (
     DeadlineExceeded,
     WorkerUnavailable,
 )
-from llava_plus.skills.wire import DEADLINE_HEADER
+from llava_plus.skills.progress import Progress, Watch
+from llava_plus.skills.wire import DEADLINE_HEADER, STREAM_TYPE
 from llava_plus.skills.worker import create_app
 
 from ..serving import png, serving, worker
-from ..toy_skills import RELEASE, Cover, Crash, Hang, Look, Noop, Paint, Painted, Refuse, Slow
+from ..toy_skills import (
+    RELEASE,
+    Climb,
+    Cover,
+    Crash,
+    Hang,
+    Look,
+    Noop,
+    Paint,
+    Painted,
+    Refuse,
+    Slow,
+)
 
 pytestmark = pytest.mark.asyncio
 MASK = Mask.from_array(np.eye(4, dtype=bool))
@@ -41,6 +55,7 @@ async def dispatch(
     masks: dict[str, Mask] | None = None,
     store: ImageStore | None = None,
     seconds: float = 5,
+    watch: Watch | None = None,
 ) -> SkillResult:
     return await dispatcher.dispatch(
         SkillUse(id="call_1", name=name, arguments=arguments or {}),
@@ -48,6 +63,7 @@ async def dispatch(
         masks=masks or {},
         store=store or ImageStore(),
         deadline=time.monotonic() + seconds,
+        watch=watch,
     )
 
 
@@ -182,6 +198,56 @@ async def test_the_deadline_ends_the_wait(make: Callable[..., Awaitable[Dispatch
         await dispatch(dispatcher, "noop", seconds=-1)
     RELEASE.set()
     await dispatcher.aclose()
+
+
+async def test_progress_is_heard_and_the_result_is_the_same(
+    make: Callable[..., Awaitable[Dispatcher]],
+) -> None:
+    dispatcher = await make(Climb())
+    heard: list[Progress] = []
+    arguments = {"steps": 3, "pause": 0.15, "end": "a line\u2028and\nanother"}
+    watched = await dispatch(dispatcher, "climb", arguments, watch=heard.append)
+    assert heard == [Progress(done=step, total=3) for step in (1, 2, 3)]
+    assert watched == await dispatch(dispatcher, "climb", arguments)
+    assert len(heard) == 3
+    await dispatcher.aclose()
+
+
+async def test_what_goes_wrong_after_progress_is_told_as_ever(
+    make: Callable[..., Awaitable[Dispatcher]],
+) -> None:
+    dispatcher = await make(Climb())
+    heard: list[Progress] = []
+    arguments = {"steps": 1, "pause": 0.1}
+    failed = await dispatch(dispatcher, "climb", {**arguments, "end": "fail"}, watch=heard.append)
+    assert failed.error is not None
+    assert failed.error.message == "the last step is missing"
+    with pytest.raises(DeadlineExceeded, match="climb was not done within"):
+        await dispatch(
+            dispatcher, "climb", {**arguments, "end": "hang"}, watch=heard.append, seconds=0.3
+        )
+    assert heard == [Progress(done=1, total=1)] * 2
+    RELEASE.set()
+    await dispatcher.aclose()
+
+
+@pytest.mark.parametrize("end", ["there", "fail"])
+async def test_a_connection_is_used_again_after_progress(end: str) -> None:
+    app, ports = create_app([Climb()]), set()
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            ports.add(scope["client"][1])
+        await app(scope, receive, send)
+
+    with serving(noting) as url:
+        async with http(url) as dispatcher:
+            heard: list[Progress] = []
+            for _ in range(3):
+                arguments = {"steps": 1, "pause": 0.1, "end": end}
+                await dispatch(dispatcher, "climb", arguments, watch=heard.append)
+    assert len(heard) == 3
+    assert len(ports) == 1
 
 
 async def test_an_image_crosses_once_and_only_when_named() -> None:
@@ -382,6 +448,45 @@ async def test_a_worker_that_talks_nonsense_is_named(status: int, body: bytes, w
             with pytest.raises(WorkerUnavailable, match=words) as caught:
                 await dispatch(dispatcher, "noop")
             assert url in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        (b"", "its result cannot be read"),
+        (b"hello", "its result cannot be read"),
+        (b'{"id": "call_2", "name": "noop"}\n', "another result"),
+        (b'{"error": {"kind": "Teapot", "message": "short and stout"}}\n', "short and stout"),
+        (b'{"error": {"kind": "TooBusy", "message": "too late"}}', "too late"),
+        (None, "died while running"),
+    ],
+)
+async def test_a_stream_without_its_end_is_told_and_not_asked_for_again(
+    last: bytes | None, words: str
+) -> None:
+    app, calls = FastAPI(), []
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield b'{"progress": {"done": 1, '
+        yield b'"total": 2, "what": "steps"}}\n'
+        if last is None:
+            raise OSError("the cable was pulled")
+        yield last
+
+    @app.post("/v1/skills/{name}")
+    async def answer(name: str) -> Response:
+        calls.append(name)
+        return StreamingResponse(lines(), media_type=STREAM_TYPE)
+
+    app.mount("/", create_app([Noop()]))
+    heard: list[Progress] = []
+    with serving(app) as url:
+        async with http(url) as dispatcher:
+            with pytest.raises(WorkerUnavailable, match=words) as caught:
+                await dispatch(dispatcher, "noop", watch=heard.append)
+            assert url in str(caught.value)
+    assert calls == ["noop"]
+    assert heard == [Progress(done=1, total=2)]
 
 
 async def test_a_result_whose_image_is_lost_is_not_run_again() -> None:

@@ -13,6 +13,7 @@ from llava_plus.agent.dispatcher import HttpDispatcher
 from llava_plus.agent.fleet import start_fleet
 from llava_plus.agent.loop import (
     Agent,
+    CallProgressed,
     CallsDecided,
     ResultArrived,
     StepFinished,
@@ -32,10 +33,11 @@ from llava_plus.skills.errors import (
     LlavaPlusError,
     WorkerUnavailable,
 )
+from llava_plus.skills.progress import Progress
 
 from ..serving import TOYS, install_toys, png, worker
 
-SKILLS = ("noop", "look", "paint", "cover", "slow", "hang", "nonsense", "refuse", "crash")
+SKILLS = ("noop", "look", "paint", "cover", "slow", "hang", "nonsense", "refuse", "crash", "climb")
 
 
 def use(name: str, id_: str = "a", **arguments: object) -> SkillUse:
@@ -117,6 +119,16 @@ async def test_goes_on_from_a_result(dispatcher: HttpDispatcher) -> None:
     ]
     assert turn.finished.steps[0].skill_seconds["a"] > 0
     assert turn.lmm.asked[1].messages[-1].text == "8 x 6, (0, 0, 255)"
+
+
+async def test_tells_how_far_a_call_has_come(dispatcher: HttpDispatcher) -> None:
+    climb = use("climb", steps=2, pause=0.15)
+    turn = await take(dispatcher, climb, "Up.")
+    assert turn.events[1:3] == [
+        CallProgressed(climb, Progress(done=step, total=2)) for step in (1, 2)
+    ]
+    kinds = [type(event) for event in turn.events]
+    assert kinds[:5] == [CallsDecided, CallProgressed, CallProgressed, ResultArrived, StepFinished]
 
 
 async def test_hands_a_made_image_to_a_later_call(dispatcher: HttpDispatcher) -> None:

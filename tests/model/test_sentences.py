@@ -95,6 +95,16 @@ def test_the_encoder_reads_what_a_skill_takes_and_whether_an_image_is_there() ->
     assert request_text("how big?", image=True) != request_text("how big?", image=False)
 
 
+def test_examples_bring_a_skill_nearer_to_requests_like_them() -> None:
+    request = "will the ferry still run tonight"
+    plain = skill("quokka", "Query the QK-7 service.")
+    taught = plain.model_copy(update={"examples": ("does the boat go today", "next ferry?")})
+    near = [Shortlist().nearness(request, [*SKILLS, spec])["quokka"] for spec in (plain, taught)]
+    assert near[1] > near[0] + 0.2
+    assert Shortlist()(request, [*SKILLS, taught])[0].name == "quokka"
+    assert "ferry" not in str(taught.tool()), "the LMM does not read them"
+
+
 def test_nothing_is_likely_where_nothing_is_on_offer() -> None:
     assert Shortlist()("hello", []) == []
     assert Shortlist()("  ", SKILLS) == []

@@ -15,6 +15,7 @@ from llava_plus.skills.backends.diffusion import (
 from llava_plus.skills.errors import BadConfiguration, BadSkillUse
 from llava_plus.skills.geometry import Mask
 from llava_plus.skills.paint import Edit, Generate, Inpaint
+from llava_plus.skills.progress import Progress, reporting_to
 from PIL import Image
 
 from .tiny_diffusion import save_editor, save_inpainter, save_painter
@@ -87,6 +88,23 @@ def test_inpaint_leaves_the_rest_as_it_is(
     before, after = np.asarray(picture), np.asarray(made)
     assert np.array_equal(before[~area], after[~area])
     assert (before[area] != after[area]).any()
+
+
+@pytest.mark.parametrize("skill", [Generate(), Edit(), Inpaint()], ids=lambda skill: skill.name)
+def test_steps_are_told(
+    configure: Callable[[str], None], picture: Image.Image, skill: Generate | Edit | Inpaint
+) -> None:
+    configure(skill.name)
+    skill.setup("cpu")
+    given = {"prompt": "cat", "instruction": "cat", "image": "img_1", "mask": "mask_1"}
+    arguments = {name: given[name] for name in skill.arguments.model_fields}
+    masks = {"mask_1": Mask.from_array(np.ones((90, 150), dtype=bool))}
+    told: list[Progress] = []
+    with reporting_to([told.append]):
+        watched = skill.call(arguments, images={"img_1": picture}, masks=masks)
+    assert told == [Progress(done=step, total=2) for step in (1, 2)]
+    unwatched = skill.call(arguments, images={"img_1": picture}, masks=masks)
+    assert list(watched.images()) == list(unwatched.images())
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from llava_plus.skills.backends.ade20k import colour_of
 from llava_plus.skills.backends.controlnet import ControlNetRestyler
 from llava_plus.skills.errors import BadConfiguration, BadSkillUse, SkillFailed
 from llava_plus.skills.geometry import Mask
+from llava_plus.skills.progress import Progress, reporting_to
 from llava_plus.skills.readiness import readiness
 from llava_plus.skills.restyle import Restyle
 from PIL import Image, ImageDraw
@@ -115,6 +116,16 @@ def test_the_seed_the_words_and_the_layout_decide_the_picture(
     assert made == backend.keep_edges(house, "cat").tobytes()
     assert made != backend.keep_edges(house, "dog").tobytes()
     assert made != backend.keep_edges(house.rotate(30), "cat").tobytes()
+
+
+@pytest.mark.parametrize(("model", "edges"), [("painter", "edges"), ("xl", "xl-edges")])
+def test_steps_are_told(
+    restyler: Callable[..., ControlNetRestyler], house: Image.Image, model: str, edges: str
+) -> None:
+    told: list[Progress] = []
+    with reporting_to([told.append]):
+        restyler(model, edges).keep_edges(house, "cat")
+    assert told == [Progress(done=step, total=2) for step in (1, 2)]
 
 
 def test_without_conditioning_the_layout_does_not_count(

@@ -25,7 +25,7 @@ from transformers import (
 
 from .tiny_tokenizers import LETTERS, clip_letters
 
-__all__ = ["save_grounding_dino", "save_owlv2", "save_sam"]
+__all__ = ["decide", "save_grounding_dino", "save_owlv2", "save_sam"]
 
 
 def save_grounding_dino(folder: Path) -> None:
@@ -67,6 +67,21 @@ def save_owlv2(folder: Path) -> None:
     Owlv2ForObjectDetection(config).save_pretrained(folder)
     images = Owlv2ImageProcessorPil(size={"height": 32, "width": 32})
     Owlv2Processor(images, tokenizer).save_pretrained(folder)
+
+
+def decide(decoder: torch.nn.Module) -> None:
+    """Give a mask decoder of SAM or SAM 2 weights with which masks are clear, and rated apart.
+
+    As the libraries make them, all is next to nothing, and no mask is stable.
+    """
+    torch.manual_seed(0)
+    for name, numbers in decoder.named_parameters():
+        if numbers.ndim > 1:
+            torch.nn.init.kaiming_normal_(numbers)
+        if "hypernetworks" in name and name.endswith(("proj_out.weight", "layers.2.weight")):
+            numbers.data *= 30
+        if "iou_pred" in name and name.endswith(("proj_out.bias", "layers.2.bias")):
+            torch.nn.init.constant_(numbers, 0.5)
 
 
 def save_sam(folder: Path) -> None:

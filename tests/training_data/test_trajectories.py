@@ -41,6 +41,7 @@ def test_every_handle_has_been_made_or_named(composed: list[Conversation]) -> No
                     assert set(named) <= known | {"img_1"}, conversation.messages
             else:
                 known |= set(message.images)
+                known |= set(re.findall(r"img_\d+", message.text))
                 known |= set(getattr(message, "masks", ()))
                 marks = getattr(message, "marks", None)
                 known |= set(marks.masks if marks else ())

@@ -82,3 +82,13 @@ def test_where_nothing_is_there_is_no_mask(fastsam: FastSamOutliner, image: Imag
     assert strict.outline(image, Corners(0.2, 0.1, 0.7, 0.9)) is None
     assert strict.outline(image, Position(1, 1)) is None
     assert strict.levels(image, Position(0.4, 0.6)) == []
+
+
+def test_everything_is_all_that_the_library_finds(
+    fastsam: FastSamOutliner, image: Image.Image
+) -> None:
+    result = librarys(fastsam, image)
+    found = fastsam.everything(image)
+    assert len(found) == len(result) > 1
+    for mask, expected in zip(found, result.masks.data.numpy(), strict=True):
+        assert np.array_equal(mask.array(), expected.astype(bool))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from llava_plus.skills.backends.sam import Sam2Outliner
-from llava_plus.skills.geometry import Corners, Position
+from llava_plus.skills.geometry import Corners, Mask, Position
 from llava_plus.skills.segment import Segment
 from llava_plus.skills.segment_levels import SegmentLevels
 from PIL import Image
@@ -22,7 +22,10 @@ from transformers import (
     Sam2VideoModel,
     Sam2VideoProcessor,
     Sam2VideoVideoProcessor,
+    pipeline,
 )
+
+from ..tiny_models import decide
 
 BOX, POINT = Corners(0.1, 0.2, 0.6, 0.9), Position(0.3, 0.5)
 PARTS = {
@@ -109,3 +112,26 @@ def test_a_setting_chooses_it_in_both_skills(
         assert output.text().startswith("Outlined ")
         for _, mask in output.masks():
             assert mask.size == (80, 120)
+
+
+def test_everything_is_what_the_librarys_pipeline_finds(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    """In a square: elsewhere the pipeline has its points at the wrong places for SAM 2."""
+    image = astronaut.crop((0, 0, 96, 96))
+    size = {"height": 64, "width": 64}
+    images = Sam2ImageProcessor(size=size, mask_size={"height": 16, "width": 16})
+    torch.manual_seed(0)
+    model = Sam2Model(Sam2Config(**PARTS)).eval()
+    decide(model.mask_decoder)
+    model.save_pretrained(tmp_path)
+    Sam2Processor(images).save_pretrained(tmp_path)
+    options = {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.3}
+    outliner = Sam2Outliner(model=str(tmp_path), points_per_side=9, box_nms_thresh=0.95, **options)
+    outliner.load("cpu")
+    found = outliner.everything(image)
+    generate = pipeline("mask-generation", model=model, image_processor=images)
+    expected = generate(image, points_per_crop=9, crops_nms_thresh=0.95, **options)["masks"]
+    assert len(found) == len(expected) > 1
+    for mask, array in zip(found, expected, strict=True):
+        assert mask.overlap(Mask.from_array(np.asarray(array))) > 0.99

@@ -13,9 +13,11 @@ from llava_plus.skills.errors import BadConfiguration
 from llava_plus.skills.geometry import Corners, Position
 from llava_plus.skills.segment import Segment
 from PIL import Image
-from segment_anything import SamPredictor, sam_model_registry
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 from segment_anything.build_sam import _build_sam
 from segment_anything.modeling import Sam
+
+from ..tiny_models import decide
 
 BOX, POINT = Corners(0.2, 0.1, 0.7, 0.9), Position(0.4, 0.6)
 
@@ -82,3 +84,27 @@ def test_a_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
             SegmentAnythingOutliner(model=str(tmp_path / f"{name}.pth")).load("cpu")
     with pytest.raises(BadConfiguration, match="there is no file"):
         SegmentAnythingOutliner(model=str(tmp_path / "missing.pth")).load("cpu")
+
+
+def test_everything_is_what_the_librarys_generator_finds(
+    tmp_path: Path, astronaut: Image.Image
+) -> None:
+    image = astronaut.crop((0, 0, 120, 80))
+    model = _one_block()
+    decide(model.mask_decoder)
+    torch.save(model.state_dict(), tmp_path / "decided.pth")
+    options = {
+        "points_per_side": 3, "pred_iou_thresh": 0.01, "stability_score_thresh": 0.5,
+        "box_nms_thresh": 1.0,
+    }  # fmt: skip
+    outliner = SegmentAnythingOutliner(model=str(tmp_path / "decided.pth"), **options)
+    outliner.load("cpu")
+    found = outliner.everything(image)
+    expected = SamAutomaticMaskGenerator(model.eval(), **options).generate(np.asarray(image))
+    assert len(found) == len(expected) > 1
+    for mask, record in zip(found, expected, strict=True):
+        assert np.array_equal(mask.array(), record["segmentation"])
+    options |= {"pred_iou_thresh": 1, "stability_score_thresh": 1}
+    strict = SegmentAnythingOutliner(model=outliner.model, **options)
+    strict.load("cpu")
+    assert strict.everything(image) == []
