@@ -75,8 +75,9 @@ def _middle(described: torch.Tensor, *examples: torch.Tensor) -> torch.Tensor:
     """The vector of a skill's text, moved towards the middle of its examples."""
     if not examples:
         return described
-    moved: torch.Tensor = described + sum(examples) / len(examples)
-    return moved / moved.norm()
+    moved = described + sum(examples) / len(examples)
+    unit: torch.Tensor = moved / moved.norm()
+    return unit
 
 
 def request_text(request: str, *, image: bool) -> str:
