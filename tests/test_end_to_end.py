@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from llava_plus.agent.loop import TurnFinished
@@ -89,6 +90,35 @@ def test_a_face_is_found_then_blurred(portrait: Path, tmp_path: Path) -> None:
     second = [m for m in told["messages"] if m.get("tool_calls")][1]
     target = json.loads(second["tool_calls"][0]["function"]["arguments"])["target"]
     assert all(0 <= value <= 1 for box in target for value in box)
+
+
+def test_three_skills_work_on_handles_for_one_request(tmp_path: Path) -> None:
+    ticket = written("PLATFORM 3", "Train leaves 18:05", "", "")
+    code = cv2.QRCodeEncoder.create().encode("ticket 42")
+    ticket.paste(Image.fromarray(code).resize((200, 200), Image.Resampling.NEAREST), (420, 180))
+    ticket.save(tmp_path / "ticket.png")
+    told = ask(
+        tmp_path / "ticket.png", "Find the QR code and blur it, then read the text.", cwd=tmp_path
+    )
+    assert calls(told) == ["detect", "adjust", "ocr"]
+    assert "PLATFORM 3" in told["answer"]
+    assert "Train leaves 18:05" in told["answer"]
+    made = np.array(Image.open(tmp_path / told["images"]["img_2"]).convert("RGB"))
+    assert cv2.QRCodeDetector().detectAndDecode(made)[0] == "", "the code cannot be read any more"
+    same = (made == np.asarray(ticket)).all(axis=2)
+    assert same[:, :400].all(), "the words are as they were"
+
+
+def test_a_person_points_at_what_is_meant(portrait: Path, tmp_path: Path) -> None:
+    told = ask(portrait, "--box", "0.3,0.1,0.7,0.5", "Blur this.", cwd=tmp_path)
+    assert calls(told) == ["adjust"]
+    before = np.asarray(Image.open(portrait).convert("RGB"), dtype=int)
+    after = np.asarray(Image.open(tmp_path / told["images"]["img_2"]).convert("RGB"), dtype=int)
+    changed = np.abs(before - after).max(axis=2) > 8
+    height, width = changed.shape
+    inside = changed[int(0.12 * height) : int(0.48 * height), int(0.32 * width) : int(0.68 * width)]
+    assert inside.mean() > 0.3
+    assert not changed[int(0.52 * height) :].any()
 
 
 def test_an_edit_is_made_once(portrait: Path, tmp_path: Path) -> None:
