@@ -548,8 +548,8 @@ async def test_transformers_serve_makes_native_calls(
 ) -> None:
     """The shipped tokenizer tells the server how its calls are read."""
     store = ImageStore()
-    asked = Conversation(skills=(load_skill("ocr").spec,))
-    asked = asked.ask("What does the sign say?", [store.add(png())])
+    skills = tuple(load_skill(name).spec for name in ("ocr", "detect", "segment", "adjust"))
+    asked = Conversation(skills=skills).ask("What does the sign say?", [store.add(png())])
     *_, last = await events(RemoteLMM(transformers_server, str(model_folder)), asked, store)
     assert isinstance(last, Replied)
     assert [(use.name, use.arguments) for use in last.message.skill_uses] == [
