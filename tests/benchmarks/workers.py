@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.workers
 
-Batches: 96 calls at once of `caption`, over HTTP, against the same backend that is given the
+Batches: 128 calls at once of `caption`, over HTTP, against the same backend that is given the
 same images in batches in this process. Sharing: two skills on one model, in one worker and in
 two. Images: bytes that reach a worker with one image for many calls.
 """
@@ -41,8 +41,8 @@ from rich.console import Console
 from ..skills.tiny_captioners import save_blip, save_florence2
 
 BATCH = 8
-CALLS = 96
-ROUNDS = 5
+CALLS = 128
+ROUNDS = 2
 CONSOLE = Console()
 
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 def batching(folder: Path) -> None:
     """Compare calls that come singly over HTTP with batches made beforehand."""
-    save_blip(folder / "blip", width=256, blocks=4, side=64)
+    save_blip(folder / "blip", width=512, blocks=6, side=96)
     options = {"model": str(folder / "blip"), "beams": 1, "longest": 12}
     backend = BlipCaptioner(**options, batch=BATCH)
     backend.load("cpu")
