@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 from ...skills.backends.embedding import Embedder
 from ...skills.backends.picture_index import MODEL, Picture, PictureIndex, default_folder
 from ...skills.errors import BadInput
+from ..picture_list import listed_pictures
 
 __all__ = ["command"]
 
@@ -61,24 +61,13 @@ def _pictures(sources: tuple[str, ...]) -> Iterator[Picture]:
                 if path.suffix.lower() in _SUFFIXES and path.is_file():
                     yield Picture.at(path)
         elif source.is_file():
-            yield from _listed(source)
+            yield from listed_pictures(source, _listed, '{"image": PATH, "caption": TEXT}')
         else:
             raise BadInput(f"{name} is neither a folder nor a file")
 
 
-def _listed(file: Path) -> Iterator[Picture]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{file} is not text in UTF-8") from error
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = json.loads(line)
-            path, caption = entry["image"], entry.get("caption", "")
-            if not isinstance(path, str) or not isinstance(caption, str):
-                raise TypeError("image and caption must be texts")
-            yield Picture.at((file.parent / path).resolve(), caption)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise BadInput(
-                f'{file.name}:{number}: {error}; a line is {{"image": PATH, "caption": TEXT}}'
-            ) from error
+def _listed(path: Path, entry: dict[str, object]) -> Picture:
+    caption = entry.get("caption", "")
+    if not isinstance(caption, str):
+        raise TypeError("caption must be a text")
+    return Picture.at(path, caption)

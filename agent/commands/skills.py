@@ -16,6 +16,7 @@ from ...skills.weights import HasWeights
 from ...skills.wording import joined
 from ..report import plain
 from ..session import chosen_device
+from . import calibrate
 
 __all__ = ["command"]
 
@@ -80,6 +81,9 @@ def pull(names: tuple[str, ...]) -> None:
         if lacks:
             raise BadConfiguration(f"{weights.name} is not all that {name} needs: {lacks}")
         click.echo(f"{name}: ready")
+
+
+command.add_command(calibrate.command)
 
 
 def _show(row: dict[str, Any]) -> None:

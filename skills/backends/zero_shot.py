@@ -37,8 +37,9 @@ class ZeroShotTagger(Embedder):
     """Up to `most` tags with a score of `threshold` or more.
 
     SigLIP's score of a tag is the chance that it fits, whatever else does; CLIP's is its share
-    among all tags. `vocabulary` is a text file with a tag a line, where `#` begins a comment. Up to
-    `batch` images are looked at together.
+    among all tags. `llava-plus skills calibrate` finds the `threshold` for a person's own pictures.
+    `vocabulary` is a text file with a tag a line, where `#` begins a comment. Up to `batch` images
+    are looked at together.
     """
 
     model: str = "google/siglip-base-patch16-224"
@@ -77,23 +78,35 @@ class ZeroShotTagger(Embedder):
 
     def tags_of(self, images: Sequence[Image]) -> list[list[Tag]]:
         """The tags that fit each image."""
-        odds = self.odds(self.images(images) @ self._vectors.T)
-        return [self._fitting(row) for row in odds]
+        return [
+            [
+                Tag(name=self.names[index], score=round(float(row[index]), 4))
+                for index in self.best(row)
+                if row[index] >= self.threshold
+            ]
+            for row in self.scores_of(images)
+        ]
 
-    def _fitting(self, odds: NDArray[np.float32]) -> list[Tag]:
+    def scores_of(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """The scores of all tags of the vocabulary for each image, (images, tags)."""
         import numpy as np
 
+        odds = self.odds(self.images(images) @ self._vectors.T)
         if self.scores_each:
-            scores = 1 / (1 + np.exp(-odds))
-        else:
-            shares = np.exp(odds - odds.max())
-            scores = shares / shares.sum()
-        best = np.argsort(-scores, kind="stable")[: self.most]
-        return [
-            Tag(name=self._names[index], score=round(float(scores[index]), 4))
-            for index in best
-            if scores[index] >= self.threshold
-        ]
+            return (1 / (1 + np.exp(-odds))).astype(np.float32, copy=False)
+        shares = np.exp(odds - odds.max(axis=1, keepdims=True))
+        return shares / shares.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+    def best(self, scores: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Which tags of one image are told at most, the surest first."""
+        import numpy as np
+
+        return np.argsort(-scores, kind="stable")[: self.most]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The tags of the vocabulary, in the order of their scores."""
+        return self._names  # type: ignore[no-any-return]
 
 
 def read_vocabulary(path: Path) -> list[str]:
