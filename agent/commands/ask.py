@@ -19,7 +19,7 @@ from .batch import answer_batch
 from .marks import Marking, with_marks
 from .narrator import Narrator, show_call
 from .options import out_option, session_options, with_session_options
-from .requests import Answered, Asked, Request, answer_request, plan_request
+from .requests import Answered, Asked, Request, answer_request, plan_request, save_answered
 
 __all__ = ["command"]
 
@@ -43,6 +43,12 @@ _Tools = tuple[dict[str, Any], ...]
     metavar="FILE",
     help='Answer each line {"images": [...], "request": "..."} of this file with a JSON object.',
 )
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Add what was answered to FILE as training records, images beside it.",
+)
 @with_marks
 @out_option
 @with_session_options
@@ -52,6 +58,7 @@ def command(
     plan: bool,
     tools: Path | None,
     batch: Path | None,
+    save: Path | None,
     boxes: tuple[Corners, ...],
     points: tuple[Position, ...],
     sketch: Path | None,
@@ -64,6 +71,10 @@ def command(
     """
     if tools and not plan:
         raise click.UsageError("--tools only goes with --plan: there is nothing to run them")
+    if save and plan:
+        raise click.UsageError("--save does not go with --plan: a plan is no finished conversation")
+    if save and not save.absolute().parent.is_dir():
+        raise click.UsageError(f"there is no folder {save.parent} to save into")
     offered = _read_tools(tools) if tools else None
     if offered is not None:
         options["skills"] = ()  # so that those installed are not even imported
@@ -72,9 +83,9 @@ def command(
     if batch:
         if words or marking != Marking():
             raise click.UsageError("--batch takes images, marks and requests from its file alone")
-        return asyncio.run(answer_batch(batch, chosen, out, tools=offered))
+        return asyncio.run(answer_batch(batch, chosen, out, tools=offered, save=save))
     request = _request(words, offered, marking)
-    return asyncio.run(_ask(request, chosen, out, as_json=as_json))
+    return asyncio.run(_ask(request, chosen, out, as_json=as_json, save=save))
 
 
 def _request(words: tuple[str, ...], tools: _Tools | None, marking: Marking) -> Request:
@@ -96,7 +107,9 @@ def _read_tools(path: Path) -> _Tools:
     return tuple(tools)
 
 
-async def _ask(request: Request, options: SessionOptions, out: Path, *, as_json: bool) -> int:
+async def _ask(
+    request: Request, options: SessionOptions, out: Path, *, as_json: bool, save: Path | None
+) -> int:
     """Answer one request and show it; gives the exit code."""
     asked = Asked.of(request, plan=options.plan)
     outputs = Outputs(out, request.images[0].stem if request.images else "image")
@@ -108,6 +121,8 @@ async def _ask(request: Request, options: SessionOptions, out: Path, *, as_json:
             answered = await answer_request(asked, session, outputs)
         else:
             answered = await answer_request(asked, session, outputs, Narrator())
+    if save:
+        save_answered(answered, asked, save)
     if answered.error and not as_json:
         raise answered.error
     if as_json:

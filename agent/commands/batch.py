@@ -14,7 +14,7 @@ from ..exits import FAILED
 from ..outputs import Outputs
 from ..report import error_object
 from ..session import Session, SessionOptions, open_session
-from .requests import Answered, Asked, Request, answer_request, plan_request
+from .requests import Answered, Asked, Request, answer_request, plan_request, save_answered
 
 __all__ = ["answer_batch"]
 
@@ -25,11 +25,13 @@ async def answer_batch(
     out: Path,
     *,
     tools: tuple[dict[str, Any], ...] | None = None,
+    save: Path | None = None,
 ) -> int:
     """Print an object for each line of the file at `path`, in order; gives the exit code.
 
     Image paths count from the file's folder, and `tools` go with lines that bring none. A line
-    that fails becomes an object with `error` and stops no other; empty lines are passed over.
+    that fails becomes an object with `error` and stops no other; empty lines are passed over. What
+    was answered is added to the file `save` as records.
     """
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     failed = 0
@@ -39,7 +41,9 @@ async def answer_batch(
                 request = Request.parse(line, path.parent)
                 if request.tools is None:
                     request = request.model_copy(update={"tools": tools})
-                answered = await _answer(request, number, session, out, plan=options.plan)
+                answered = await _answer(
+                    request, number, session, out, plan=options.plan, save=save
+                )
             except LlavaPlusError as error:
                 answered = Answered(error_object(error), error=error)
             failed += answered.error is not None
@@ -48,13 +52,16 @@ async def answer_batch(
 
 
 async def _answer(
-    request: Request, number: int, session: Session, out: Path, *, plan: bool
+    request: Request, number: int, session: Session, out: Path, *, plan: bool, save: Path | None
 ) -> Answered:
     asked = Asked.of(request, plan=plan).offering(session.skills)
     if plan:
         return (await plan_request(asked, session))[1]
     name = request.images[0].stem if request.images else "image"
-    return await answer_request(asked, session, Outputs(out, f"{number:04}-{name}"))
+    answered = await answer_request(asked, session, Outputs(out, f"{number:04}-{name}"))
+    if save:
+        save_answered(answered, asked, save)
+    return answered
 
 
 def _with_progress(lines: Sequence[bytes]) -> Iterator[bytes]:

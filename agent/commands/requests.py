@@ -19,12 +19,21 @@ from ...skills.skill import describe_validation
 from ..checking import UseChecker
 from ..loop import Step, StepFinished, TurnEvent, TurnFinished
 from ..outputs import Outputs, Written
+from ..record import append_record
 from ..report import error_object, turn_object
 from ..session import Session
 from .marks import Marking
 from .options import read_images
 
-__all__ = ["Answered", "Asked", "Request", "answer_request", "plan_request", "read_tools"]
+__all__ = [
+    "Answered",
+    "Asked",
+    "Request",
+    "answer_request",
+    "plan_request",
+    "read_tools",
+    "save_answered",
+]
 
 _PLANNED_IMAGE = ("img_1",)
 """What a plan without an image is asked about."""
@@ -120,6 +129,12 @@ async def answer_request(
     if finished.error:
         report |= error_object(finished.error)
     return Answered(report, finished.conversation, finished.error)
+
+
+def save_answered(answered: Answered, asked: Asked, path: Path) -> None:
+    """Add what was answered to a file of records; a turn that failed is none. Raises `OSError`."""
+    if answered.error is None:
+        append_record(answered.conversation, asked.store, path)
 
 
 async def plan_request(asked: Asked, session: Session) -> tuple[tuple[SkillUse, ...], Answered]:

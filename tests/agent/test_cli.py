@@ -236,6 +236,8 @@ def test_a_bad_image_is_refused_before_anything_is_loaded(program: Program, name
         (("ask", "Look.", "--no-such-option"), "--no-such-option"),
         (("ask", "Look.", "--batch", "photo.png"), "--batch takes"),
         (("ask", "--batch", "missing.jsonl"), "missing.jsonl"),
+        (("ask", "Look.", "--plan", "--save", "kept.jsonl"), "--save does not go"),
+        (("ask", "Look.", "--save", "missing/kept.jsonl"), "no folder missing"),
         (("nothing",), "No such command"),
     ],
 )
@@ -331,6 +333,30 @@ def test_batch_answers_line_by_line(program: Program, photo: Path) -> None:
     assert [line["error"]["kind"] for line in failed] == ["BadInput"] * 6
     assert last["answer"] == "Hello you."
     assert "8/8" in program.err
+
+
+@pytest.mark.usefixtures("toys")
+def test_answers_are_saved_as_training_records(program: Program, photo: Path) -> None:
+    file = program.folder / "requests.jsonl"
+    line = json.dumps({"images": [str(photo)], "request": "Paint."})
+    file.write_text(f"{line}\n{line}\n")
+    says = (use("paint", colour="red"), "Red.", "No colour is needed.")
+    kept = program.folder / "kept.jsonl"
+    assert program("ask", "--batch", file, "--skills", "paint", "--save", kept, says=says) == 0
+    first, second = map(json.loads, kept.read_text().splitlines())
+    assert [message["role"] for message in first["messages"]] == [
+        *("user", "assistant", "tool", "assistant")
+    ]
+    assert second["messages"][-1]["content"] == "No colour is needed."
+    assert all((program.folder / name).is_file() for name in first["images"])
+    assert all((program.folder / name).is_file() for name in first["made"].values())
+    assert (
+        program(
+            "ask", photo, "Fail.", "--skills", "", "--save", kept, says=(WorkerUnavailable("gone"),)
+        )
+        == 1
+    )
+    assert len(kept.read_text().splitlines()) == 2, "a turn that failed is no record"
 
 
 def test_batch_plans(program: Program) -> None:
@@ -590,4 +616,4 @@ def test_the_table_of_backends_is_the_one_that_is_printed(
 ) -> None:
     assert cli.main(["skills", "backends"]) == 0
     document = Path(__file__).parents[2] / "docs" / "backends.md"
-    assert document.read_text(encoding="utf-8").endswith(f"\n\n{capsys.readouterr().out}")
+    assert f"\n\n{capsys.readouterr().out}" in document.read_text(encoding="utf-8")
