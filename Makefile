@@ -30,6 +30,7 @@ bench: .venv-test/.ready  ## ratios against baselines, measured in the same run
 	.venv-test/bin/python tests/benchmarks/turn.py
 	.venv-test/bin/python -m tests.benchmarks.workers
 	.venv-test/bin/python tests/benchmarks/records.py 50000
+	.venv-test/bin/python tests/benchmarks/masking.py
 
 shortlist: .venv-weights/.ready  ## teach the shortlist's encoder from the request bank
 	.venv-weights/bin/llava-plus train-shortlist --out runs/shortlist

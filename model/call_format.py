@@ -10,13 +10,16 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ..skills.calls import SkillUse
 from ..skills.errors import BadConfiguration, BadReply
 from .conversation import AssistantMessage
 
-__all__ = ["CallFormat"]
+__all__ = ["CallFormat", "Part"]
+
+Part = Literal["thought", "call", "answer", "stop"]
+"""What a stretch of a reply is: thoughts, skill calls, words for the person, its end."""
 
 Render = Callable[[list[dict[str, Any]], bool], str]
 """Messages and whether to open a reply, to the text of the prompt."""
@@ -29,7 +32,8 @@ class CallFormat:
     """What stands around the JSON of the calls in one reply.
 
     `lead` opens every text and every string in the JSON (a space for models whose tokens
-    begin with one), `end` closes the turn.
+    begin with one), `end` closes the turn. `thinks` opens thoughts and `thought` closes them;
+    where it is empty they go on until calls begin.
     """
 
     begin: str
@@ -39,6 +43,8 @@ class CallFormat:
     lead: str
     name_key: str
     arguments_key: str
+    thinks: str = ""
+    thought: str = ""
 
     @classmethod
     def probe(cls, render: Render, end_tokens: tuple[str, ...]) -> CallFormat:
@@ -72,7 +78,11 @@ class CallFormat:
         for token in end_tokens:
             if token in end:
                 end = end[: end.index(token) + len(token)]
-        return cls(begin, separator, tail, end, string_lead, name_key, arguments_key)
+        told = written({"content": "probe answer", "reasoning_content": "probe thoughts"})
+        thinks, thought = _around_thoughts(told, begin)
+        return cls(
+            begin, separator, tail, end, string_lead, name_key, arguments_key, thinks, thought
+        )
 
     @classmethod
     def without_calls(cls, render: Render) -> CallFormat:
@@ -86,6 +96,43 @@ class CallFormat:
         """The words of a reply, and its calls with what opens them; either may be empty."""
         start = reply.find(self.begin) if self.begin else -1
         return (reply[:start], reply[start:]) if start >= 0 else (reply, "")
+
+    def parts(self, reply: str) -> list[tuple[int, int, Part]]:
+        """The parts of a whole reply, its end with it: where each begins and stops."""
+        stop = reply.rfind(self.end) if self.end else -1
+        body = reply[:stop] if stop >= 0 else reply
+        thought = self._thought_stop(body)
+        called = body.find(self.begin, thought) if self.begin else -1
+        words = len(body) if called < 0 else called
+        after = self._calls_stop(body, words)
+        found: list[tuple[int, int, Part]] = [
+            (0, thought, "thought"),
+            (thought, words, "answer"),
+            (words, after, "call"),
+            (after, len(body), "answer"),
+            (len(body), len(reply), "stop"),
+        ]
+        return [part for part in found if part[0] < part[1]]
+
+    def _thought_stop(self, body: str) -> int:
+        if not self.thinks or not body.startswith(self.thinks):
+            return 0
+        closing = self.thought or self.begin
+        found = body.find(closing, len(self.thinks))
+        return found + len(self.thought) if found >= 0 else len(body)
+
+    def _calls_stop(self, body: str, start: int) -> int:
+        """Where the calls end that begin at `start`; what cannot be read belongs to them."""
+        at = start + len(self.begin)
+        more = start < len(body) and not (self.tail and body.startswith(self.tail, at))
+        while more:
+            try:
+                _, at = json.JSONDecoder().raw_decode(body, at)
+            except ValueError:
+                return len(body)
+            more = bool(self.separator) and body.startswith(self.separator, at)
+            at += len(self.separator) if more else 0
+        return min(at + len(self.tail), len(body))
 
     def begun_name(self, reply: str) -> str | None:
         """The skill's name as far as it is written, where the reply breaks off within one."""
@@ -135,6 +182,15 @@ class CallFormat:
         if isinstance(value, dict):
             return {key: self._strip(item) for key, item in value.items()}
         return value
+
+
+def _around_thoughts(told: str, begin: str) -> tuple[str, str]:
+    """What opens thoughts and what closes them; twice nothing where they are not written."""
+    thinks, found, rest = told.partition("probe thoughts")
+    thought, answered, _ = rest.partition("probe answer")
+    if not (found and answered):
+        return "", ""
+    return thinks, "" if begin in thought else thought
 
 
 def _find_json(text: str) -> tuple[str, str, str]:

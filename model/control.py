@@ -8,7 +8,7 @@ character, so the tokenizer no longer sees the token; `restore` is the exact inv
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 __all__ = ["ControlTokens"]
@@ -26,38 +26,49 @@ class ControlTokens:
         # Joiners that stand there already are counted, so that restoring is exact.
         forms = "|".join(f"{re.escape(s[0])}{JOINER}*{re.escape(s[1:])}" for s in ordered)
         self._pattern = re.compile(forms) if ordered else None
+        self._first = {spelling[0] for spelling in ordered}
 
     def neutralise(self, text: str) -> str:
         """Spell every control token in `text` so that it is only text."""
-        return self._rewrite(text, lambda found: found[0] + JOINER + found[1:])
+        return self._rewrite(text, _joined)
 
     def restore(self, text: str) -> str:
         """Undo `neutralise`."""
-        return self._rewrite(
-            text, lambda found: found[0] + found[2:] if found[1] == JOINER else found
-        )
+        return self._rewrite(text, _parted)
 
     def neutralise_all(self, value: Any) -> Any:
         """`neutralise` every string in nested lists and dicts, keys included."""
-        if isinstance(value, str):
-            return self.neutralise(value)
-        if isinstance(value, list):
-            return [self.neutralise_all(item) for item in value]
-        if isinstance(value, dict):
-            return {self.neutralise(key): self.neutralise_all(item) for key, item in value.items()}
-        return value
+        return self._rewrite_all(value, _joined)
 
     def restore_all(self, value: Any) -> Any:
         """`restore` every string in nested lists and dicts, keys included."""
+        return self._rewrite_all(value, _parted)
+
+    def _rewrite_all(self, value: Any, change: Callable[[re.Match[str]], str]) -> Any:
         if isinstance(value, str):
-            return self.restore(value)
+            return self._rewrite(value, change)
         if isinstance(value, list):
-            return [self.restore_all(item) for item in value]
+            return [self._rewrite_all(item, change) for item in value]
         if isinstance(value, dict):
-            return {self.restore(key): self.restore_all(item) for key, item in value.items()}
+            return {
+                self._rewrite(key, change): self._rewrite_all(item, change)
+                for key, item in value.items()
+            }
         return value
 
-    def _rewrite(self, text: str, change: Any) -> str:
-        if self._pattern is None:
-            return text
-        return self._pattern.sub(lambda match: change(match.group()), text)
+    def _rewrite(self, text: str, change: Callable[[re.Match[str]], str]) -> str:
+        if self._pattern is not None:
+            for first in self._first:  # most texts hold none of them
+                if first in text:
+                    return self._pattern.sub(change, text)
+        return text
+
+
+def _joined(match: re.Match[str]) -> str:
+    found = match.group()
+    return found[0] + JOINER + found[1:]
+
+
+def _parted(match: re.Match[str]) -> str:
+    found = match.group()
+    return found[0] + found[2:] if found[1] == JOINER else found

@@ -17,10 +17,11 @@ from .call_format import CallFormat
 from .conversation import Conversation
 
 if TYPE_CHECKING:
+    import torch
     from llguidance import LLMatcher, LLTokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["ReplyGrammar"]
+__all__ = ["ReplyGrammar", "allowed_tokens"]
 
 _GUIDANCE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 _KEPT = frozenset(
@@ -115,6 +116,15 @@ class ReplyGrammar:
             return None
         name = {"const": self._format.lead + spec.name}
         return _closed({self._format.name_key: name, self._format.arguments_key: arguments})
+
+
+def allowed_tokens(matcher: LLMatcher, size: int) -> torch.Tensor:
+    """Which of `size` tokens may come next: booleans [size]."""
+    import numpy as np
+    import torch
+
+    bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+    return torch.from_numpy(np.unpackbits(bits, bitorder="little")[:size] == 1)
 
 
 def _closed(properties: dict[str, Any], required: Sequence[str] | None = None) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from ..skills.errors import BadConfiguration, BadReply
 from ..skills.images import ImageStore
 from .conversation import AssistantMessage, Conversation
-from .grammar import ReplyGrammar
+from .grammar import ReplyGrammar, allowed_tokens
 from .images import EncodedImage, ImageEncoder
 from .kept_cache import CachedModel
 from .lmm import Event, Replied, SkillUseDelta, TextDelta, Usage
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
     from transformers import PreTrainedModel, ProcessorMixin
 
-__all__ = ["LocalLMM", "embedded_folder", "familiar_skills"]
+__all__ = ["LocalLMM", "embedded_folder", "end_ids_of", "familiar_skills", "shortlist_of"]
 
 
 def embedded_folder() -> Path:
@@ -72,20 +71,19 @@ class LocalLMM:
         calls: bool = True,
     ) -> None:
         self.name = name
-        self._shortlist = _shortlist(processor)
+        self._shortlist = shortlist_of(processor)
         self.renderer = ChatRenderer(processor, self._shortlist, calls=calls)
         self._model = CachedModel(model.eval(), keep=keep_cache)
         self._images = ImageEncoder(processor, self.renderer.image_token)
         self._max_tokens = max_tokens
         self._temperature = temperature
         self._random = torch.Generator().manual_seed(seed)
-        self._end_ids = _end_ids(model, self.renderer)
+        self._end_ids = end_ids_of(model, self.renderer)
         self._familiar = frozenset(getattr(model.config, "familiar_skills", ()))
         size = model.get_output_embeddings().weight.shape[0]
         tokenizer = self.renderer.tokenizer
         self._grammar = ReplyGrammar(tokenizer, self.renderer.format, size) if use_grammar else None
-        opening = tokenizer(self.renderer.format.begin, add_special_tokens=False)["input_ids"]
-        self._call_id: int | None = opening[0] if opening else None
+        self._call_id = self.renderer.call_token
         self._lock = asyncio.Lock()
         self._ids = (f"call_{number}" for number in itertools.count(1))
 
@@ -228,16 +226,15 @@ class LocalLMM:
     @staticmethod
     def _masked(logits: torch.Tensor, matcher: LLMatcher) -> torch.Tensor:
         """The logits with -inf for every token that the grammar forbids next."""
-        bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-        allowed = np.unpackbits(bits, bitorder="little")[: logits.shape[-1]]
-        return logits.masked_fill(torch.from_numpy(allowed == 0).to(logits.device), -torch.inf)
+        allowed = allowed_tokens(matcher, logits.shape[-1])
+        return logits.masked_fill(~allowed.to(logits.device), -torch.inf)
 
     def _choose(self, logits: torch.Tensor, weighing: Weighing | None, *, first: bool) -> int:
         if self._temperature > 0:
             odds = torch.softmax(logits.float() / self._temperature, dim=-1).cpu()
             return int(torch.multinomial(odds, 1, generator=self._random))
         if first and self._call_id is not None:
-            # Words can begin with many tokens that share their probability, a call with one
+            # Words can begin with many tokens that share their probability, such a call with one
             # only: the likeliest single token would call where words are likelier as a whole.
             logits = logits.clone()
             if weighing is not None:
@@ -284,13 +281,13 @@ class _TextStream:
         return piece
 
 
-def _shortlist(processor: ProcessorMixin) -> Shortlist | None:
+def shortlist_of(processor: ProcessorMixin) -> Shortlist | None:
     """The shipped shortlist, for a model that was trained to read one."""
     template = processor.chat_template
     return Shortlist() if isinstance(template, str) and shows_shortlist(template) else None
 
 
-def _end_ids(model: PreTrainedModel, renderer: ChatRenderer) -> set[int]:
+def end_ids_of(model: PreTrainedModel, renderer: ChatRenderer) -> set[int]:
     """The tokens that end a reply: the model's own and the one its template closes turns with."""
     configured = model.generation_config.eos_token_id if model.generation_config else None
     ids = set(configured if isinstance(configured, list) else [configured])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from ..skills.calls import SkillSpec
 from ..skills.errors import BadConfiguration
-from .call_format import CallFormat
+from .call_format import CallFormat, Part
+from .chat_template import ChatTemplate, Reply
 from .control import ControlTokens
 from .conversation import AssistantMessage, Conversation
+from .text_tokens import Run, TextTokens
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -21,10 +24,7 @@ if TYPE_CHECKING:
 
     from .shortlist import Likely
 
-__all__ = ["ChatRenderer", "ImagePlace", "Rendered", "shows_shortlist"]
-
-_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-"""What a template puts around the text that the assistant writes (transformers' convention)."""
+__all__ = ["ChatRenderer", "ImagePlace", "Part", "Rendered", "shows_shortlist"]
 
 ImageTokens = Callable[[str], Sequence[int]]
 """The handle of an image to the placeholder tokens that stand for it."""
@@ -41,11 +41,16 @@ class ImagePlace:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A conversation as tokens; `learned[i]` says whether training learns to write `ids[i]`."""
+    """A conversation as tokens; `parts[i]` is what `ids[i]` is in a reply, None outside of them."""
 
     ids: list[int] = field(default_factory=list)
-    learned: list[bool] = field(default_factory=list)
+    parts: list[Part | None] = field(default_factory=list)
     images: list[ImagePlace] = field(default_factory=list)
+
+    @property
+    def learned(self) -> list[bool]:
+        """Whether training learns to write each token: exactly where a part stands."""
+        return [part is not None for part in self.parts]
 
 
 class ChatRenderer:
@@ -68,12 +73,14 @@ class ChatRenderer:
         template = processor.chat_template or self.tokenizer.chat_template
         if not isinstance(template, str):
             raise BadConfiguration("the model has no chat template: give it a chat_template.jinja")
-        self._template = template
         self._shortlist = shortlist if shows_shortlist(template) else None
-        self._marks_replies = _GENERATION.search(template) is not None
         self.image_token = _image_token(processor)
         added = [token.content for token in self.tokenizer.added_tokens_decoder.values()]
         self.control = ControlTokens([*added, self.image_token])
+        special = self.tokenizer.special_tokens_map
+        self._template = ChatTemplate(template, special, self.control.spellings)
+        self._tokens = TextTokens(self.tokenizer)
+        self._last_tools: tuple[tuple[SkillSpec, ...], list[dict[str, Any]]] | None = None
         self.format = (
             CallFormat.probe(self._probe, _end_tokens(self.tokenizer))
             if calls
@@ -85,20 +92,27 @@ class ChatRenderer:
         """The texts of the tokenizer's tokens."""
         return Vocabulary(self.tokenizer)
 
+    @cached_property
+    def call_token(self) -> int | None:
+        """The token that only calls begin with, where the template opens them with one."""
+        opening = next(self._tokens.sections(self.format.begin, anew=False), None)
+        return opening.token if opening else None
+
     def prompt(self, conversation: Conversation, image_tokens: ImageTokens) -> Rendered:
         """The tokens after which the LMM writes its next reply."""
-        text, _ = self._render(self._messages(conversation), conversation.tools(), opened=True)
-        return self._tokenize(text, [], self._handles(conversation), image_tokens)
+        text, starts = self._template.prompt(
+            self._messages(conversation), self._tools(conversation)
+        )
+        replies = [Reply(start, start) for start in starts]
+        return self._tokenize(text, replies, self._handles(conversation), image_tokens)
 
     def training(self, conversation: Conversation, image_tokens: ImageTokens) -> Rendered:
         """The tokens of a finished conversation, with those marked that the LMM learns to write:
         its calls, its answers and the end of its turns, and nothing that others said.
         """
-        messages, tools = self._messages(conversation), conversation.tools()
-        text, spans = self._render(messages, tools, opened=False)
-        if not self._marks_replies:
-            spans = self._reply_spans(messages, tools)
-        return self._tokenize(text, spans, self._handles(conversation), image_tokens)
+        messages, tools = self._messages(conversation), self._tools(conversation)
+        text, replies = self._template.finished(messages, tools, self.format.end)
+        return self._tokenize(text, replies, self._handles(conversation), image_tokens)
 
     def parse(self, reply: str, new_id: Callable[[], str]) -> AssistantMessage:
         """Read what the LMM wrote, end token left out. Raises `BadReply`."""
@@ -125,82 +139,87 @@ class ChatRenderer:
                 call["function"]["arguments"] = json.loads(call["function"]["arguments"])
         return messages
 
+    def _tools(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """The skills on offer; most conversations have those of the last one."""
+        skills = conversation.skills
+        if self._last_tools is None or self._last_tools[0] != skills:
+            tools: list[dict[str, Any]] = self.control.neutralise_all(conversation.tools())
+            self._last_tools = (skills, tools)
+        return self._last_tools[1]
+
     def _handles(self, conversation: Conversation) -> list[str]:
         handles = (h for m in conversation.messages if m.role == "user" for h in m.images)
         return [handle for handle in handles if handle in conversation.images]
 
-    def _render(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], *, opened: bool
-    ) -> tuple[str, list[tuple[int, int]]]:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        special: dict[str, Any] = self.tokenizer.special_tokens_map
-        # Its annotation promises text alone, its code gives texts and spans.
-        rendered: Any = render_jinja_template(
-            [messages],
-            tools=self.control.neutralise_all(tools) or None,
-            chat_template=self._template,
-            add_generation_prompt=opened,
-            return_assistant_tokens_mask=self._marks_replies,
-            **special,
-        )
-        texts, spans = rendered
-        return texts[0], spans[0] if spans else []
-
     def _probe(self, messages: list[dict[str, Any]], opened: bool) -> str:
-        return self._render(messages, [], opened=opened)[0]
-
-    def _reply_spans(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
-    ) -> list[tuple[int, int]]:
-        """Where replies stand in the text of a template that does not mark them itself."""
-        spans = []
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            before, _ = self._render(messages[:index], tools, opened=True)
-            after, _ = self._render(messages[: index + 1], tools, opened=False)
-            if not after.startswith(before):
-                raise BadConfiguration("the chat template rewrites what stood before a reply")
-            stop = after.find(self.format.end, len(before))
-            spans.append((len(before), stop + len(self.format.end) if stop >= 0 else len(after)))
-        return spans
+        return self._template.text(messages, [], opened=opened)
 
     def _tokenize(
-        self,
-        text: str,
-        spans: list[tuple[int, int]],
-        handles: list[str],
-        image_tokens: ImageTokens,
+        self, text: str, replies: list[Reply], handles: list[str], image_tokens: ImageTokens
     ) -> Rendered:
-        """Tokens of `text`; those with a part in one of the character `spans` are learned.
-
-        A token may begin before its span: in byte-level vocabularies a word takes in the blank
-        that stands before it.
+        """Tokens of `text`, which is cut where a reply begins: no token reaches from what the LMM
+        reads into what it writes, so a prompt has the tokens that were trained.
         """
-        rendered = Rendered()
-        edges = [edge for span in spans for edge in span]
-        pieces = text.split(self.image_token)
-        if len(pieces) != len(handles) + 1:
-            raise BadConfiguration(
-                f"the chat template shows {len(pieces) - 1} images of {len(handles)}"
-            )
-        position = 0
-        for piece, handle in zip(pieces, [*handles, None], strict=True):
-            encoded = self.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
-            rendered.ids.extend(encoded["input_ids"])
-            rendered.learned.extend(
-                any(bisect_right(edges, position + place) % 2 for place in (start, stop - 1))
-                for start, stop in encoded["offset_mapping"]
-            )
-            if handle is not None:
-                tokens = image_tokens(handle)
-                start = len(rendered.ids)
-                rendered.images.append(ImagePlace(handle, start, start + len(tokens)))
-                rendered.ids.extend(tokens)
-                rendered.learned.extend([False] * len(tokens))
-            position += len(piece) + len(self.image_token)
+        shown = text.count(self.image_token)
+        if shown != len(handles):
+            raise BadConfiguration(f"the chat template shows {shown} images of {len(handles)}")
+        rendered, following = Rendered(), iter(handles)
+        edges = [0, *(reply.start for reply in replies), len(text)]
+        for (start, stop), reply in zip(pairwise(edges), [None, *replies], strict=True):
+            piece, *others = text[start:stop].split(self.image_token)
+            anew = self._tokens.begins_anew(text[:start])
+            self._add(rendered, piece, self._parts(text, reply), anew=anew)
+            for piece in others:
+                handle = next(following)
+                placed = image_tokens(handle)
+                first = len(rendered.ids)
+                rendered.images.append(ImagePlace(handle, first, first + len(placed)))
+                rendered.ids.extend(placed)
+                rendered.parts.extend([None] * len(placed))
+                self._add(rendered, piece, [], anew=self._tokens.begins_anew(""))
         return rendered
+
+    def _parts(self, text: str, reply: Reply | None) -> list[tuple[int, int, Part]]:
+        return self.format.parts(text[reply.start : reply.stop]) if reply else []
+
+    def _add(
+        self, rendered: Rendered, piece: str, parts: list[tuple[int, int, Part]], *, anew: bool
+    ) -> None:
+        """Add the tokens of a piece, which opens with the `parts` of a reply or with none."""
+        marks, at = _Marks(parts), 0
+        for section in self._tokens.sections(piece, anew=anew):
+            # Behind the reply there is nothing left to mark.
+            edges = [stop - at for stop in marks.stops] if at < marks.end else ()
+            for run in self._tokens.runs(section, edges):
+                rendered.ids.extend(run.ids)
+                rendered.parts.extend(marks.of(run, at))
+                at += run.size
+
+
+class _Marks:
+    """Tells which of the parts of a reply, one behind the other, tokens belong to."""
+
+    def __init__(self, parts: Sequence[tuple[int, int, Part]]) -> None:
+        self.stops = [stop for _, stop, _ in parts]
+        self._parts: list[Part | None] = [*(part for _, _, part in parts), None]
+        self.end = self.stops[-1] if parts else 0
+
+    def of(self, run: Run, at: int) -> list[Part | None]:
+        """The part of each token of a run that begins at `at`.
+
+        A token that reaches into two parts is of the later one, and is learned where the reply
+        ends within it.
+        """
+        if not run.stops:
+            return [self._parts[bisect_right(self.stops, at)]] * len(run.ids)
+        found: list[Part | None] = []
+        begun = at
+        for stop in run.stops:
+            index = bisect_right(self.stops, at + stop - 1)
+            ended = self._parts[-2] if begun < self.end else None
+            found.append(self._parts[index] or ended)
+            begun = at + stop
+        return found
 
 
 def shows_shortlist(template: str) -> bool:

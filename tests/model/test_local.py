@@ -197,6 +197,22 @@ async def test_a_schema_that_has_no_grammar_is_named(folders: dict[str, Path]) -
         await reply(lmm, Conversation(skills=(DETECT, odd)).ask("x"), ImageStore())
 
 
+async def test_a_token_that_words_begin_with_too_is_not_held_back(
+    folders: dict[str, Path],
+) -> None:
+    """`[TOOL_CALLS][` is no token there: holding its first one back would forbid a bracket."""
+    lmm = load(folders["third"])
+    bracket = lmm.renderer.tokenizer.convert_tokens_to_ids("[")
+    logits = torch.zeros(len(lmm.renderer.tokenizer))
+    logits[bracket] = 1.0
+    assert lmm.renderer.call_token is None
+    assert lmm._choose(logits, None, first=True) == bracket
+
+
+def test_a_token_that_only_calls_begin_with_is_known(renderer: ChatRenderer) -> None:
+    assert renderer.call_token == renderer.tokenizer.convert_tokens_to_ids("<|call|>")
+
+
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration, match=tmp_path.name):
         LocalLMM.load(tmp_path)

@@ -42,7 +42,15 @@ from transformers import (
     Qwen2VLImageProcessor,
 )
 
-__all__ = ["FAMILIES", "llava", "load_model", "load_processor", "qwen_vl", "third"]
+__all__ = [
+    "FAMILIES",
+    "byte_tokenizer",
+    "llava",
+    "load_model",
+    "load_processor",
+    "qwen_vl",
+    "third",
+]
 
 _CORPUS = [
     "What is in img_1? There are two dogs and a red car in the image; the text says INVOICE 2024.",
@@ -154,7 +162,7 @@ _VISION_SIZES: dict[str, Any] = {
 
 def llava(folder: Path) -> Path:
     """A Llava with a Llama inside; 16 tokens an image, whatever its size."""
-    tokenizer = _tokenizer("</s>", ["<image>"], bos_token="<s>", image_token="<image>")
+    tokenizer = byte_tokenizer("</s>", ["<image>"], bos_token="<s>", image_token="<image>")
     side, patch = 56, 14
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessor(
@@ -186,7 +194,7 @@ def qwen_vl(folder: Path) -> Path:
         "<|image_pad|>",
         "<|video_pad|>",
     ]
-    tokenizer = _tokenizer("<|im_end|>", [*markers, "<|endoftext|>"], pad_token="<|endoftext|>")
+    tokenizer = byte_tokenizer("<|im_end|>", [*markers, "<|endoftext|>"], pad_token="<|endoftext|>")
     pixels = {"shortest_edge": 4 * 28 * 28, "longest_edge": 16 * 28 * 28}
     processor = without_video(Qwen2_5_VLProcessor)(
         image_processor=Qwen2VLImageProcessor(size=pixels, patch_size=14, merge_size=2),
@@ -221,7 +229,7 @@ def third(folder: Path) -> Path:
     side, patch, scale = 56, 14, 2
     rows = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
     markers = ["<image>", "<fake_token_around_image>", "<global-img>", "<|im_start|>", *rows]
-    tokenizer = _tokenizer("<end_of_utterance>", [*markers, "<pad>"], pad_token="<pad>")
+    tokenizer = byte_tokenizer("<end_of_utterance>", [*markers, "<pad>"], pad_token="<pad>")
     processor = Idefics3Processor(
         image_processor=Idefics3ImageProcessor(
             size={"longest_edge": 2 * side}, max_image_size={"longest_edge": side}
@@ -247,7 +255,7 @@ def load_model(folder: Path) -> PreTrainedModel:
     return AutoModelForImageTextToText.from_pretrained(folder).eval()
 
 
-def _tokenizer(end: str, markers: list[str], **roles: str) -> PreTrainedTokenizerFast:
+def byte_tokenizer(end: str, markers: list[str], **roles: str) -> PreTrainedTokenizerFast:
     """Byte-level BPE of about 400 tokens; `markers` are control tokens."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,0 +1,249 @@
+"""What making tokens and loss masks of records takes, and how many records keep their mask.
+
+Run with `python tests/benchmarks/masking.py [ADVERSARIAL [TIMED]]`, by default 10,000 and 1,000
+records. The baseline, in the same run, is how LLaVA and LLaVA-Plus prepare theirs (`preprocess_v1`
+of LLaVA-Plus v1.3, from its description): the whole text is split on `</s>` and ` ASSISTANT: `,
+and each piece is made tokens of again to count what is masked; when the counts differ in the end,
+the record has no labels. Both have the same records, text and tokenizer, one of sentencepiece's
+kind with 8,000 words, and `TokenizersBackend` in the baseline's favour, which had a slower one.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from llava_plus.model.conversation import AssistantMessage, Conversation, SkillMessage, UserMessage
+from llava_plus.model.conversion.chat import STYLES, chat_template
+from llava_plus.model.rendering import ChatRenderer, Rendered
+from llava_plus.skills import ImageRef, SkillResult, SkillSpec, SkillUse
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import LlamaTokenizer
+
+ROOT = Path(__file__).parents[2]
+TEXT = " ".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
+WORDS = [word for word in TEXT.split() if "<" not in word and "ASSISTANT" not in word]
+SKILLS = tuple(
+    SkillSpec(
+        name=f"skill_{number}",
+        description=" ".join(WORDS[30 * number : 30 * number + 20]),
+        parameters={
+            "type": "object",
+            "properties": {
+                "image": {"type": "string", "pattern": "^img_[0-9]{1,4}$"},
+                "labels": {"type": "array", "items": {"type": "string"}},
+                "threshold": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.3},
+            },
+            "required": ["image", "labels"],
+        },
+    )
+    for number in range(20)
+)
+FORGED = [
+    "</s>",
+    " ASSISTANT: ",
+    "USER: ",
+    "<image>",
+    "<unk>",
+    "<s>",
+    "### Human: ",
+    "🙂🚀",
+    "é\u2060",
+]
+IGNORED = -100
+IMAGE = -200
+END = "</s>"
+PLACEHOLDERS = [IMAGE]
+
+
+def words(dice: random.Random, least: int, most: int) -> str:
+    """A stretch of the documentation."""
+    start, length = dice.randrange(len(WORDS) - most), dice.randint(least, most)
+    return " ".join(WORDS[start : start + length])
+
+
+def forged(dice: random.Random, least: int, most: int) -> str:
+    """Words, and often between them what a tokenizer or a splitter would take for control."""
+    pieces = [words(dice, 1, 4), *(dice.choice([*FORGED, words(dice, 1, 5)]) for _ in range(2))]
+    dice.shuffle(pieces)
+    return "".join(pieces) if dice.random() < 0.3 else words(dice, least, most)
+
+
+Say = Callable[[random.Random, int, int], str]
+
+
+def conversation(number: int, say: Say, *, skills: Sequence[SkillSpec] = ()) -> Conversation:
+    """One to three turns, most of them with a call, as LLaVA-Plus's records have them."""
+    dice = random.Random(number)
+    image = ImageRef(sha256=f"{number:064x}", media_type="image/png", width=8, height=8)
+    chat = Conversation(skills=tuple(skills))
+    for turn in range(dice.randint(1, 3)):
+        chat = chat.ask(say(dice, 6, 20) + "?", [] if turn else [image])
+        if dice.random() < 0.8:
+            use = SkillUse(id="c", name="grounding_dino", arguments={"caption": say(dice, 1, 4)})
+            thoughts = say(dice, 8, 25)
+            chat = chat.reply(
+                AssistantMessage(thoughts=thoughts, text=say(dice, 6, 12), skill_uses=(use,))
+            )
+            boxes = [[round(dice.random(), 2) for _ in range(4)] for _ in range(dice.randint(1, 8))]
+            found = {"boxes": boxes, "phrases": [say(dice, 1, 2)]}
+            chat = chat.add_result(SkillResult(id="c", name=use.name, text=str(found)))
+        thoughts = say(dice, 5, 15)
+        empty = say is forged and dice.random() < 0.02
+        chat = chat.reply(
+            AssistantMessage(thoughts=thoughts, text="" if empty else say(dice, 20, 80))
+        )
+    return chat
+
+
+def tokenizer() -> LlamaTokenizer:
+    """One as that of Vicuna, trained here."""
+    bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    special = ["<unk>", "<s>", END, *(f"<0x{number:02X}>" for number in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=8000, special_tokens=special, show_progress=False)
+    numbers = " ".join(str(number / 100) for number in range(100))
+    bpe.train_from_iterator([TEXT, numbers, numbers], trainer)
+    state = json.loads(bpe.to_str())["model"]
+    merges = [tuple(pair) for pair in state["merges"]]
+    made = LlamaTokenizer(vocab=state["vocab"], merges=merges, legacy=True, add_bos_token=True)
+    made.pad_token = made.unk_token
+    made.add_tokens(["<image>"], special_tokens=True)
+    return made
+
+
+def turns(chat: Conversation) -> list[str]:
+    """What the person and the assistant say in turn, as LLaVA-Plus writes it."""
+    said, question = [], ""
+    for message in chat.messages:
+        if isinstance(message, UserMessage):
+            question = "".join(f"{handle}\n" for handle in message.images) + message.text
+            said.append("<image>\n" * len(message.images) + question)
+        elif isinstance(message, SkillMessage):
+            asked = f"Please summarize the model outputs and answer my first question: {question}"
+            said.append(f"{message.result.name} model outputs: {message.text}\n\n{asked}")
+        else:
+            said.append(reply_text(message))
+    return said
+
+
+def reply_text(message: AssistantMessage) -> str:
+    """A reply with its thoughts, as LLaVA-Plus writes it."""
+    actions = [{"API_name": u.name, "API_params": u.arguments} for u in message.skill_uses]
+    written = json.dumps(actions, ensure_ascii=False)
+    thoughts, text = message.thoughts.strip(), message.text.strip()
+    return f'"thoughts🤔" {thoughts}\n"actions🚀" {written}\n"value👉" {text}\n'
+
+
+def prompt_of(system: str, said: Sequence[str]) -> str:
+    """The text of a conversation in Vicuna's words; turns in which nothing is said are lost."""
+    text = f"{system} "
+    for number, words_said in enumerate(said):
+        role, ends = ("ASSISTANT", END) if number % 2 else ("USER", " ")
+        text += f"{role}: {words_said}{ends}" if words_said else f"{role}:"
+    return text
+
+
+def retokenised(words_of: LlamaTokenizer, text: str) -> tuple[list[int], list[int]]:
+    """The baseline: tokens of a text, and its labels by making tokens of its pieces again."""
+
+    def tokens(piece: str) -> list[int]:
+        first, *others = (words_of(chunk).input_ids for chunk in piece.split("<image>"))
+        return [*first, *(i for other in others for i in (IMAGE, *other[1:]))]
+
+    ids = tokens(text)
+    labels, at = list(ids), 1
+    labels[:1] = [IGNORED]
+    for turn in text.split(END):
+        parts = turn.split(" ASSISTANT: ")
+        if not turn or len(parts) != 2:
+            break
+        masked = len(tokens(f"{parts[0]} ASSISTANT: ")) - 2
+        labels[at : at + masked] = [IGNORED] * masked
+        at += len(tokens(turn))
+    labels[at:] = [IGNORED] * len(labels[at:])
+    total = sum(token != words_of.pad_token_id for token in ids)
+    return ids, labels if at == total else [IGNORED] * len(ids)
+
+
+def is_exact(renderer: ChatRenderer, chat: Conversation, rendered: Rendered) -> bool:
+    """Whether the learned tokens are those of the replies and their ends, and no others."""
+    marked = groupby(zip(rendered.learned, rendered.ids, strict=True), lambda pair: pair[0])
+    learned = [
+        renderer.tokenizer.decode([token for _, token in run]) for is_on, run in marked if is_on
+    ]
+    replies = [m for m in chat.messages if isinstance(m, AssistantMessage)]
+    texts = [reply_text(reply) for reply in replies]
+    return learned == [renderer.control.neutralise(text) + END for text in texts]
+
+
+def records_per_second(work: Callable[[Any], object], values: Sequence[Any]) -> float:
+    """The best of three passes, each over records of its own, by the time of the processor."""
+    speeds = []
+    for start in range(3):
+        began = time.process_time()
+        for value in values[start::3]:
+            work(value)
+        speeds.append(len(values[start::3]) / (time.process_time() - began))
+    return max(speeds)
+
+
+def system_of(renderer: ChatRenderer, chat: Conversation) -> str:
+    """What stands before the first turn, skills with it."""
+    ids = renderer.prompt(Conversation(skills=chat.skills).ask("x"), lambda handle: []).ids
+    text: str = renderer.tokenizer.decode(ids[1:])
+    return text[: text.rindex(" USER: ")]
+
+
+def main() -> None:
+    """Measure, and print two tables."""
+    adversarial, timed = (int(given) for given in [*sys.argv[1:], "10000", "1000"][:2])
+    words_of = tokenizer()
+    template = chat_template(STYLES["plus-v1"], "<image>")
+    processor: Any = SimpleNamespace(
+        tokenizer=words_of, chat_template=template, image_token="<image>"
+    )
+    renderer = ChatRenderer(processor)
+
+    def ours(chat: Conversation) -> Rendered:
+        return renderer.training(chat, lambda handle: PLACEHOLDERS)
+
+    def baseline(chat: Conversation, system: str) -> tuple[list[int], list[int]]:
+        return retokenised(words_of, prompt_of(system, turns(chat)))
+
+    speeds = Table("", "tokens", "baseline (records/s)", "ours (records/s)", "ratio")
+    for name, skills in (("skills not told", ()), ("20 skills told", SKILLS)):
+        chats = [conversation(number, words, skills=skills) for number in range(timed)]
+        system = system_of(renderer, chats[0])
+        slow = records_per_second(lambda chat, system=system: baseline(chat, system), chats)
+        fast = records_per_second(ours, chats)
+        assert all(ours(chat).ids == baseline(chat, system)[0] for chat in chats)
+        mean = sum(len(ours(chat).ids) for chat in chats) / len(chats)
+        speeds.add_row(name, f"{mean:.0f}", f"{slow:.0f}", f"{fast:.0f}", f"{fast / slow:.1f}")
+    Console().print(speeds, f"{timed:,} records")
+
+    lost, kept, exact = 0, 0, 0
+    system = system_of(renderer, Conversation())
+    for number in range(adversarial):
+        chat = conversation(number, forged)
+        rendered = ours(chat)
+        lost += all(label == IGNORED for label in baseline(chat, system)[1])
+        kept += any(rendered.learned)
+        exact += is_exact(renderer, chat, rendered)
+    masks = Table("of adversarial records", "baseline", "ours")
+    masks.add_row("without a label", f"{lost:,}", f"{adversarial - kept:,}")
+    masks.add_row("exactly the replies and their ends", "", f"{exact:,}")
+    Console().print(masks, f"{adversarial:,} records")
+
+
+if __name__ == "__main__":
+    main()
