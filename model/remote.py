@@ -42,9 +42,6 @@ __all__ = ["API_KEY_VARIABLE", "RemoteLMM", "Timeouts"]
 
 API_KEY_VARIABLE = "LLAVA_PLUS_API_KEY"
 
-_LONGEST_PAUSE = 30.0
-"""Seconds; a server that wants a longer pause before the next try is given up."""
-
 _MOST_ENCODED = 256 * 1024 * 1024
 _LONGEST_PROBLEM = 64 * 1024
 _ORIENTATION = 0x0112
@@ -64,7 +61,8 @@ class RemoteLMM:
 
     The key comes from `api_key` or the variable `LLAVA_PLUS_API_KEY`. Most servers take only
     text as the result of a call, so images that skills made follow in a user message, or with
-    `tool_images="none"` stay unseen. `options` are further fields of the request, such as
+    `tool_images="none"` stay unseen. A server that wants more than `longest_pause` seconds before
+    the next try is given up. `options` are further fields of the request, such as
     `temperature` and `max_tokens`; a None leaves out one that the server does not take, as in
     `{"stream_options": None}`.
     """
@@ -77,6 +75,7 @@ class RemoteLMM:
         api_key: str | None = None,
         timeouts: Timeouts | None = None,
         retries: int = 3,
+        longest_pause: float = 30.0,
         tool_images: Literal["user", "none"] = "user",
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -86,6 +85,7 @@ class RemoteLMM:
         self._key = _checked_key(api_key or os.environ.get(API_KEY_VARIABLE, ""))
         self._timeouts = timeouts or Timeouts()
         self._retries = retries
+        self._longest_pause = longest_pause
         self._tool_images = tool_images
         self._options = dict(options or {})
         if taken := {"model", "messages", "stream", "tools"} & self._options.keys():
@@ -185,7 +185,7 @@ class RemoteLMM:
                 return
             except _PassingError as later:
                 pause = max(later.pause, random.uniform(0.25, 0.5) * 2**tried)
-                if received or tried >= self._retries or pause > _LONGEST_PAUSE:
+                if received or tried >= self._retries or pause > self._longest_pause:
                     raise later.problem from later.__cause__
             await asyncio.sleep(pause)
 

@@ -93,10 +93,11 @@ class Verdict:
     @property
     def replies(self) -> list[AssistantMessage]:
         """All that the LMM said in the turn, which begins with the last request."""
-        return [m for m in self._said if isinstance(m, AssistantMessage)]
+        return [m for m in self.said if isinstance(m, AssistantMessage)]
 
     @property
-    def _said(self) -> list[Message]:
+    def said(self) -> list[Message]:
+        """The messages of the turn, its request first."""
         start = max(i for i, m in enumerate(self.turn.messages) if m.role == "user")
         return list(self.turn.messages[start:])
 
@@ -116,7 +117,7 @@ class Verdict:
 
         After a call that failed it is right to stop.
         """
-        failed = any(m.result.error for m in self._said if isinstance(m, SkillMessage))
+        failed = any(m.result.error for m in self.said if isinstance(m, SkillMessage))
         wanted = self.case.plan[: len(self.called)] if failed else self.case.plan
         return self.called == wanted and self.turn.answer is not None
 
@@ -128,10 +129,10 @@ class Verdict:
         """
         if self.turn.answer is None or not self.called:
             return None
-        last = max(i for i, m in enumerate(self._said[:-1]) if m.role == "assistant")
+        last = max(i for i, m in enumerate(self.said[:-1]) if m.role == "assistant")
         found = [
             message
-            for place, message in enumerate(self._said)
+            for place, message in enumerate(self.said)
             if isinstance(message, SkillMessage)
             and (place > last or message.result.name in TELLING)
         ]

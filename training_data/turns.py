@@ -17,13 +17,15 @@ from .catalogue import catalogue
 from .outcomes import fail, invent_result, tell_differently
 from .slots import Filler
 
-__all__ = ["MOST_CALLS", "is_faithful", "one_reply", "play_turn"]
+__all__ = ["EMPTY", "MOST_CALLS", "finding", "is_faithful", "one_reply", "play_turn"]
 
 MOST_CALLS = 6
 """A turn that has called so often without an answer is given up."""
 
 _TRIES = 50
-_EMPTY = re.compile(r"Found no |Found 0 |Read no |.*\bno text\b")
+EMPTY = re.compile(r"Found no |Found 0 |Read no |.*\bno text\b")
+"""How a finding begins that nothing can be built on."""
+
 _IMAGE = ImageRef(sha256="0" * 64, media_type="image/png", width=640, height=480)
 
 
@@ -40,7 +42,7 @@ async def play_turn(lmm: LMM, conversation: Conversation, seed: str) -> Conversa
         if not reply.skill_uses:
             break
         for use in reply.skill_uses:
-            result = fail(use, rng) if failing else _finding(use, rng)
+            result = fail(use, rng) if failing else finding(use, rng, use.name)
             conversation = conversation.add_result(result)
     return conversation
 
@@ -63,12 +65,13 @@ def _bank() -> Bank:
     return Bank()
 
 
-def _finding(use: SkillUse, rng: random.Random) -> SkillResult:
-    if use.name not in catalogue():
+def finding(use: SkillUse, rng: random.Random, kind: str | None) -> SkillResult:
+    """What the catalogue skill `kind`, or any other, might find for a call; never nothing."""
+    if kind is None or kind not in catalogue():
         told = tell_differently(_bank().findings, rng, _bank().nouns)
         return SkillResult(id=use.id, name=use.name, text=Filler.of(_bank(), rng).fill(told))
-    results = (invent_result(use.name, use, rng, _bank().nouns, _IMAGE) for _ in range(_TRIES))
-    return next((result for result in results if not _EMPTY.match(result.text)), fail(use, rng))
+    results = (invent_result(kind, use, rng, _bank().nouns, _IMAGE) for _ in range(_TRIES))
+    return next((result for result in results if not EMPTY.match(result.text)), fail(use, rng))
 
 
 def is_faithful(found: Sequence[SkillMessage], answer: str) -> bool:

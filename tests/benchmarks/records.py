@@ -15,9 +15,10 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+from llava_plus.training_data.records.found import Found
 from llava_plus.training_data.records.report import Report
 from llava_plus.training_data.records.statistics import Statistics
-from llava_plus.training_data.records.streams import Found, read_values, written
+from llava_plus.training_data.records.streams import read_values, written
 from llava_plus.training_data.records.transfer import (
     Notes,
     export_file,

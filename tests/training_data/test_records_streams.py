@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llava_plus.skills.errors import BadInput
 from llava_plus.training_data.records import streams
+from llava_plus.training_data.records.found import Found, Unreadable
 from llava_plus.training_data.records.literals import read_literal
-from llava_plus.training_data.records.streams import Found, Unreadable, read_values, written
+from llava_plus.training_data.records.streams import read_values, written
 from llava_plus.training_data.records.transfer import Notes, import_files
 
 JSON = st.recursive(

@@ -1,14 +1,16 @@
-"""Import, export and count records of conversations with skills."""
+"""Import, export, count, check and show records of conversations with skills."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from . import generate, preview, validate
+from .files import check_folders, progress
 
 if TYPE_CHECKING:
     from ..records.report import Report
@@ -32,11 +34,16 @@ _json_option = click.option(
 
 @click.group("data")
 def command() -> None:
-    """Import, export and count training records.
+    """Import, export, count, check, show and generate training records.
 
     A record is one JSON object a line with `messages`, `tools` and `images`: what `chat` saves
     with /save, and what TRL reads. docs/records.md has the formats, and what becomes of them.
     """
+
+
+command.add_command(validate.command)
+command.add_command(preview.command)
+command.add_command(generate.command)
 
 
 @command.command("import")
@@ -75,8 +82,8 @@ def import_(
     """
     from ..records.transfer import Notes, import_files
 
-    _check_folders(out, refused, report)
-    with _progress(sources, quiet=as_json) as told:
+    check_folders(out, refused, report)
+    with progress(sources, quiet=as_json) as told:
         notes = Notes(refused or _beside(out), report, told)
         counts = import_files(sources, out, notes, format=format, roots=roots)
     _tell(counts, notes.refused, as_json=as_json)
@@ -105,8 +112,8 @@ def export(
     """Write RECORDS to OUT in another format."""
     from ..records.transfer import Notes, export_file
 
-    _check_folders(out, refused, report)
-    with _progress([records], quiet=as_json) as told:
+    check_folders(out, refused, report)
+    with progress([records], quiet=as_json) as told:
         notes = Notes(refused or _beside(out), report, told)
         counts = export_file(records, out, notes, to=to)
     _tell(counts, notes.refused, as_json=as_json)
@@ -122,9 +129,9 @@ def stats(records: Path, plot: Path | None, as_json: bool) -> None:
     from ..records.statistics import Statistics
     from ..records.transfer import read_records
 
-    _check_folders(plot)
+    check_folders(plot)
     counted, report = Statistics(), Report()
-    with _progress([records], quiet=as_json) as told:
+    with progress([records], quiet=as_json) as told:
         for record in read_records(records, report, told):
             counted.add(record)
     if plot:
@@ -155,28 +162,8 @@ def _draw(draw: Callable[[Path], None], path: Path) -> None:
         ) from error
 
 
-def _check_folders(*files: Path | None) -> None:
-    for file in files:
-        if file and not file.parent.is_dir():
-            raise click.UsageError(f"there is no folder {file.parent}")
-
-
 def _beside(out: Path) -> Path:
     return out.with_name(f"{out.name}.refused.jsonl")
-
-
-@contextmanager
-def _progress(sources: Sequence[Path], *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar of the bytes that have been read."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    total = sum(source.stat().st_size for source in sources)
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task("reading", total=total)
-        yield lambda size: bar.update(task, completed=size)
 
 
 def _tell(counts: Report, refused: Path, *, as_json: bool) -> None:

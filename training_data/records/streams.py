@@ -1,7 +1,7 @@
 """Files of records of any size, read and written one record at a time.
 
-A file is JSON lines, one JSON array (LLaVA's hold hundreds of megabytes), or one JSON object of
-records by number (GTA, ScienceQA).
+A file is JSON lines, one JSON array (LLaVA's hold hundreds of megabytes), one JSON object of
+records by number (GTA, ScienceQA), or a Parquet table.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from ...skills.errors import BadInput
+from .found import Found, Told, Unreadable
+from .parquet import is_table, read_rows
 
-__all__ = ["LARGEST", "Found", "Unreadable", "read_values", "written"]
+__all__ = ["LARGEST", "read_values", "written"]
 
 LARGEST = 64 * 1024 * 1024
 """Characters that one record may have."""
@@ -31,27 +32,6 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _DELIMITERS = tuple(" \t\r\n,:]}")
 _DECODER = json.JSONDecoder()
 
-Told = Callable[[int], None]
-"""Is given the number of bytes that have been read so far."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A value with its place in the file, from 1; `key` is its number in an object of records."""
-
-    place: int
-    value: Any
-    key: str = ""
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A line that is no JSON, with what is wrong with it."""
-
-    place: int
-    text: str
-    problem: str
-
 
 def read_values(path: Path, told: Told = lambda size: None) -> Iterator[Found | Unreadable]:
     """The records of a file, in order; a line of JSON lines that cannot be read stops no other.
@@ -59,6 +39,9 @@ def read_values(path: Path, told: Told = lambda size: None) -> Iterator[Found | 
     Raises `BadInput` when the file holds no records, or an array or object breaks off.
     """
     try:
+        if is_table(path):
+            yield from read_rows(path, told)
+            return
         with path.open("rb") as file:
             yield from _values(file, told)
     except (BadInput, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -16,12 +17,22 @@ from ...model.record import Record
 from ...skills.skill import describe_validation
 from . import llava_plus_export, openai_messages, trl_export
 from .formats import FORMATS, recognised
+from .found import Found, Told, Unreadable
 from .image_files import ImageFiles, rebased
 from .imported import Imported, Raw, Reason, Refusal, Repair
+from .parquet import written_rows
 from .report import Report, reporting
-from .streams import Found, Told, Unreadable, read_values, written
+from .streams import read_values, written
 
-__all__ = ["TARGETS", "Notes", "export_file", "import_files", "read_records"]
+__all__ = [
+    "TARGETS",
+    "Notes",
+    "Read",
+    "export_file",
+    "import_files",
+    "read_each",
+    "read_records",
+]
 
 _PEEKED = 100
 """Records by which the format of a file is recognised."""
@@ -90,6 +101,9 @@ class _Item(NamedTuple):
 Take = Callable[[_Item], tuple[Imported, str]]
 """A record, and the text that is written of it. Raises `Refusal`."""
 
+Put = Callable[[Record, str], None]
+"""Writes a record, or the text of it."""
+
 
 def import_files(
     sources: Sequence[Path],
@@ -99,7 +113,7 @@ def import_files(
     format: str | None = None,
     roots: Sequence[Path] = (),
 ) -> Report:
-    """Import files into one file of records, one a line.
+    """Import files into one file of records, one a line, or a Parquet table if `out` is named so.
 
     Their format is recognised where it is not named; images are looked for under `roots`. Raises
     `BadInput` when a file cannot be read at all.
@@ -115,7 +129,8 @@ def import_files(
             for one in chain(peeked, values):
                 yield _Item(f"{source.name}:{one.place}", one), take
 
-    return _transfer(items(), out, _LINES, notes)
+    sink = _table(out) if out.suffix == ".parquet" else _text(out, _LINES)
+    return _transfer(items(), sink, notes)
 
 
 def _imported(
@@ -145,41 +160,79 @@ def export_file(source: Path, out: Path, notes: Notes, *, to: str) -> Report:
 
     values = read_values(source, notes.told)
     items = ((_Item(f"{source.name}:{one.place}", one), take) for one in values)
-    return _transfer(items, out, TARGETS[to], notes)
+    return _transfer(items, _text(out, TARGETS[to]), notes)
+
+
+class Read(NamedTuple):
+    """What stands at a place of a file, from 1: a record, or why it is none."""
+
+    number: int
+    place: str
+    id: str
+    outcome: Imported | Refusal
+
+
+def read_each(source: Path, told: Told = lambda size: None) -> Iterator[Read]:
+    """Everything that stands in a file of records, in order.
+
+    Raises `BadInput` when `source` cannot be read at all.
+    """
+    for one in read_values(source, told):
+        item = _Item(f"{source.name}:{one.place}", one)
+        outcome: Imported | Refusal
+        try:
+            outcome, _ = _taken(item, lambda item: (openai_messages.read(item.raw), ""))
+        except Refusal as problem:
+            outcome = problem
+        yield Read(one.place, item.place, item.id, outcome)
 
 
 def read_records(source: Path, report: Report, told: Told = lambda size: None) -> Iterator[Record]:
     """The records of a file; those that are none are counted in `report` alone."""
-    for one in read_values(source, told):
-        item = _Item(f"{source.name}:{one.place}", one)
-        try:
-            imported, _ = _taken(item, lambda item: (openai_messages.read(item.raw), ""))
-        except Refusal as problem:
-            report.refuse(item.place, item.id, problem)
+    for read in read_each(source, told):
+        if isinstance(read.outcome, Refusal):
+            report.refuse(read.place, read.id, read.outcome)
             continue
-        report.keep(item.place, imported)
-        yield imported.record
+        report.keep(read.place, read.outcome)
+        yield read.outcome.record
+
+
+@contextmanager
+def _text(out: Path, layout: _Layout) -> Iterator[Put]:
+    """A text file that is there when all of it has been written."""
+    with written(out) as file:
+        between = ""
+        file.write(layout.before)
+
+        def put(record: Record, line: str) -> None:
+            nonlocal between
+            file.write(between + line)
+            between = layout.between
+
+        yield put
+        file.write(layout.behind if between or layout.before else "")
+
+
+@contextmanager
+def _table(out: Path) -> Iterator[Put]:
+    """A Parquet table that is there when all of it has been written."""
+    with written_rows(out) as put:
+        yield lambda record, line: put(record)
 
 
 def _transfer(
-    items: Iterator[tuple[_Item, Take]], out: Path, layout: _Layout, notes: Notes
+    items: Iterator[tuple[_Item, Take]], sink: AbstractContextManager[Put], notes: Notes
 ) -> Report:
-    with (
-        written(out) as file,
-        written(notes.refused) as refused,
-        reporting(notes.report) as report,
-    ):
-        file.write(layout.before)
+    with sink as put, written(notes.refused) as refused, reporting(notes.report) as report:
         for item, take in items:
             try:
                 imported, line = _taken(item, take)
             except Refusal as problem:
                 report.refuse(item.place, item.id, problem)
-                refused.write(json.dumps(item.refused(problem)) + "\n")
+                refused.write(json.dumps(item.refused(problem), default=repr) + "\n")
                 continue
-            file.write(layout.between * bool(report.kept) + line)
+            put(imported.record, line)
             report.keep(item.place, imported)
-        file.write(layout.behind if report.kept or layout.before else "")
     if not report.refused:
         notes.refused.unlink()
     return report

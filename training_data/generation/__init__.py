@@ -1,0 +1,1 @@
+"""Records written by a labeler: instruction data as LLaVA's, and tool use with real skills."""
