@@ -133,12 +133,19 @@ def _written(spec: SkillSpec) -> _Tool:
     return known
 
 
-def handles_made(text: str) -> tuple[Sequence[str], Sequence[str]]:
-    """The handles of images and of masks that a result announces at its end."""
+def handles_made(text: str, images: int, masks: int) -> tuple[Sequence[str], Sequence[str]]:
+    """The handles of images and of masks that a result announces at its end.
+
+    They follow on the `images` and `masks` that have handles already; where they do not, they
+    are somebody else's words that only look like ours, and nothing is announced.
+    """
     found = _MADE.search(text)
     handles = _HANDLE.findall(found[1]) if found else []
-    images = [handle for handle in handles if handle.startswith("img_")]
-    return images, [handle for handle in handles if handle.startswith("mask_")]
+    new_images = [handle for handle in handles if handle.startswith("img_")]
+    new_masks = [handle for handle in handles if handle.startswith("mask_")]
+    following = [f"img_{images + number}" for number in range(1, len(new_images) + 1)]
+    following += [f"mask_{masks + number}" for number in range(1, len(new_masks) + 1)]
+    return (new_images, new_masks) if [*new_images, *new_masks] == following else ([], [])
 
 
 def _as_read(message: Message) -> Message:

@@ -27,14 +27,15 @@ def draw_curves(folder: Path) -> Path:
     steps, losses = [line["step"] for line in lines], [line["loss"] for line in lines]
     axes.plot(steps, losses, color="0.8", linewidth=0.8)
     axes.plot(steps, _smooth(losses), color="tab:blue", label="training")
-    axes.plot(
-        [line["step"] for line in measured],
-        [line["validation_loss"] for line in measured],
-        color="tab:orange",
-        marker="o",
-        markersize=3,
-        label="validation",
-    )
+    if measured:
+        axes.plot(
+            [line["step"] for line in measured],
+            [line["validation_loss"] for line in measured],
+            color="tab:orange",
+            marker="o",
+            markersize=3,
+            label="validation",
+        )
     axes.set(xlabel="step", ylabel="loss per learned token (nats)", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from ...skills.errors import BadConfiguration
 from ...skills.skill import describe_validation
 from ..scratch import Architecture
+from .finetune_recipe import FineTune
+from .reinforce_recipe import Reinforce
 
 __all__ = ["RECIPES", "Data", "Recipe", "load_recipe"]
 
@@ -30,6 +32,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    engine: Literal["embedded"] = "embedded"
     name: str
     architecture: Architecture = Architecture()
     """A model made from scratch with these sizes (and its tokenizer from the data's corpus)."""
@@ -73,18 +76,24 @@ class Recipe(BaseModel):
         return self
 
 
-def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:
-    """Read a recipe file, or a shipped one by name. Raises `BadConfiguration`."""
+def load_recipe(
+    name_or_path: str, overrides: dict[str, Any] | None = None
+) -> Recipe | FineTune | Reinforce:
+    """Read a recipe file, or a shipped one by name. Raises `BadConfiguration`.
+
+    `engine: transformers` makes it a `FineTune`, whose files are looked for from its folder; a
+    shipped one's from where the person is. `engine: grpo` makes it a `Reinforce`.
+    """
     import yaml
 
-    path = Path(name_or_path)
+    path, beside = Path(name_or_path), Path(name_or_path).parent
     if not path.suffix:
-        path = RECIPES / f"{name_or_path}.yaml"
+        path, beside = RECIPES / f"{name_or_path}.yaml", Path()
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise BadConfiguration(f"recipe {path} does not hold keys and values")
-        return Recipe.model_validate({**content, **(overrides or {})})
+        return _validated({**content, **(overrides or {})}, beside)
     except FileNotFoundError as error:
         shipped = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
         raise BadConfiguration(f"there is no recipe {path}; shipped: {shipped}") from error
@@ -92,3 +101,15 @@ def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> R
         raise BadConfiguration(f"recipe {path} is not YAML: {error}") from error
     except ValidationError as error:
         raise BadConfiguration(f"recipe {path}: {describe_validation(error)}") from error
+
+
+def _validated(content: dict[str, Any], beside: Path) -> Recipe | FineTune | Reinforce:
+    """The recipe of the engine that `content` names: `embedded`, unless it says otherwise."""
+    engine = content.get("engine", "embedded")
+    if engine == "transformers":
+        return FineTune.model_validate(content).beside(beside)
+    if engine == "grpo":
+        return Reinforce.model_validate(content)
+    if engine != "embedded":
+        raise BadConfiguration(f"engine: {engine!r} is not one of embedded, grpo and transformers")
+    return Recipe.model_validate(content)
