@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal
 
 from ..skills.calls import SkillUse
@@ -78,8 +79,10 @@ class CallFormat:
         for token in end_tokens:
             if token in end:
                 end = end[: end.index(token) + len(token)]
-        told = written({"content": "probe answer", "reasoning_content": "probe thoughts"})
-        thinks, thought = _around_thoughts(told, begin)
+        thoughts = {"reasoning_content": "probe thoughts"}
+        told = written({**thoughts, "content": "probe answer"})
+        called = written({**thoughts, "content": "", "tool_calls": calls[:1]})
+        thinks, thought = _around_thoughts(told, called, begin, lead)
         return cls(
             begin, separator, tail, end, string_lead, name_key, arguments_key, thinks, thought
         )
@@ -184,13 +187,23 @@ class CallFormat:
         return value
 
 
-def _around_thoughts(told: str, begin: str) -> tuple[str, str]:
-    """What opens thoughts and what closes them; twice nothing where they are not written."""
+def _around_thoughts(told: str, called: str, begin: str, lead: str) -> tuple[str, str]:
+    """What opens thoughts and what closes them; twice nothing where they are not written.
+
+    `told` are thoughts and words, `called` thoughts and a call: what stands before words alone,
+    their `lead` above all, closes nothing.
+    """
     thinks, found, rest = told.partition("probe thoughts")
     thought, answered, _ = rest.partition("probe answer")
     if not (found and answered):
         return "", ""
-    return thinks, "" if begin in thought else thought
+    if begin in thought:
+        return thinks, ""
+    _, found, rest = called.partition("probe thoughts")
+    if found:
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(thought, rest, strict=False))
+        thought = "".join(character for character, _ in same)
+    return thinks, thought.removesuffix(lead)
 
 
 def _find_json(text: str) -> tuple[str, str, str]:

@@ -23,6 +23,7 @@ _CALL: dict[str, Any] = {
         {"type": "function", "id": "probe00ab", "function": {"name": "probe", "arguments": {}}}
     ],
 }
+_RESULT: dict[str, Any] = {"role": "tool", "tool_call_id": "probe00ab", "name": "probe"}
 
 Messages = list[dict[str, Any]]
 Tools = list[dict[str, Any]]
@@ -76,6 +77,19 @@ class ChatTemplate:
                 for place in _replies(messages)
             ]
         return text, [Reply(*ends) for ends in zip(starts, stops, strict=True)]
+
+    def shows_tool_images(self, image_token: str) -> bool:
+        """Whether an image part of a result becomes one image token, before the finding."""
+        from jinja2 import TemplateError
+
+        finding = {"type": "text", "text": "probe finding"}
+        result = {**_RESULT, "content": [{"type": "image", "image": "img_1"}, finding]}
+        try:
+            text = self.text([_ASK, _CALL, result], [], opened=True)
+        except (TemplateError, TypeError):  # it has no place for results, or for texts alone
+            return False
+        before, found, behind = text.partition("probe finding")
+        return bool(found) and before.count(image_token) == 1 and image_token not in behind
 
     def _starts(self, messages: Messages, tools: Tools, text: str, *, opened: bool) -> list[int]:
         """Where replies begin in the text of a template that does not mark them.

@@ -54,7 +54,8 @@ class LocalLMM:
 
     With `temperature=0` the likeliest token is taken each time. The keys and values of earlier
     tokens are kept between replies, so only what is new in a conversation is computed. With
-    `calls=False` no reply can be a call, and models whose template knows of none will do.
+    `calls=False` no reply can be a call, and models whose template knows of none will do. For
+    `tool_images` see `ChatRenderer`.
     """
 
     def __init__(
@@ -69,10 +70,13 @@ class LocalLMM:
         use_grammar: bool = True,
         keep_cache: bool = True,
         calls: bool = True,
+        tool_images: bool | None = None,
     ) -> None:
         self.name = name
         self._shortlist = shortlist_of(processor)
-        self.renderer = ChatRenderer(processor, self._shortlist, calls=calls)
+        self.renderer = ChatRenderer(
+            processor, self._shortlist, calls=calls, tool_images=tool_images
+        )
         self._model = CachedModel(model.eval(), keep=keep_cache)
         self._images = ImageEncoder(processor, self.renderer.image_token)
         self._max_tokens = max_tokens
@@ -143,9 +147,8 @@ class LocalLMM:
     ) -> Iterator[Event]:
         started = time.perf_counter()
         images: dict[str, EncodedImage] = {
-            handle: self._images.encode(ref, store)
-            for handle, ref in conversation.images.items()
-            if self._is_shown(conversation, handle)
+            handle: self._images.encode(conversation.images[handle], store)
+            for handle in self.renderer.shown(conversation.messages, conversation.images)
         }
         prompt = self.renderer.prompt(conversation, lambda handle: images[handle].ids)
         matcher = self._matcher(conversation, calls_allowed)
@@ -167,10 +170,6 @@ class LocalLMM:
         seconds = time.perf_counter() - started
         usage = Usage(len(prompt.ids), cached, len(written), first or seconds, seconds)
         yield Replied(message, usage)
-
-    @staticmethod
-    def _is_shown(conversation: Conversation, handle: str) -> bool:
-        return any(m.role == "user" and handle in m.images for m in conversation.messages)
 
     def _parse(self, written: Sequence[int]) -> AssistantMessage:
         reply = str(self.renderer.tokenizer.decode(list(written), skip_special_tokens=False))

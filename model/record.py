@@ -56,7 +56,7 @@ class Record(BaseModel):
     def conversation(self, images: Mapping[str, ImageRef]) -> Conversation:
         """The conversation, with those of its images that are in `images`.
 
-        It renders like the one that was recorded; what skills made is known by handle alone.
+        It renders like the one that was recorded, as far as these are those that the LMM saw.
         """
         return Conversation(
             skills=self.skills,
@@ -67,7 +67,7 @@ class Record(BaseModel):
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The handles of the images that the LMM was shown, in their order."""
+        """The handles of the images that people gave, in their order."""
         asked = (message for message in self.messages if isinstance(message, UserMessage))
         return tuple(
             handle for message in asked for handle in message.images if handle in self.images
@@ -80,8 +80,8 @@ class Record(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """The record as it stands in a file.
 
-        `images` are those that the LMM was shown, one for each image part of `messages`, whose
-        handle is in the text part behind it. `made` and `masks` hold what skills made, and `data`,
+        `images` are those that people gave, one for each image part of `messages`, whose handle
+        is in the text part behind it. `made` and `masks` hold what skills made, and `data`,
         for each `tool` message, its finding for programs, as JSON text: tables want texts.
         """
         return {**self._before_tools(), "tools": self.tools(), **self._behind_tools()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -15,7 +15,7 @@ from ..skills.errors import BadConfiguration
 from .call_format import CallFormat, Part
 from .chat_template import ChatTemplate, Reply
 from .control import ControlTokens
-from .conversation import AssistantMessage, Conversation
+from .conversation import AssistantMessage, Conversation, Message
 from .text_tokens import Run, TextTokens
 from .vocabulary import Vocabulary
 
@@ -57,7 +57,10 @@ class ChatRenderer:
     """Renders conversations with a model's own chat template.
 
     `shortlist` ranks the skills for a request; it is asked only when the template shows it. With
-    `calls=False` replies are words alone, and any template will do.
+    `calls=False` replies are words alone, and any template will do. `tool_images` says whether
+    images that skills made are shown with their results; unless given, they are where the template
+    has a place for them and the model was not trained without. Raises `BadConfiguration` where the
+    template cannot do what is asked of it.
     What people, skills and specs say passes `control.neutralise` first, so that it can never
     act as a control token.
     """
@@ -68,6 +71,7 @@ class ChatRenderer:
         shortlist: Callable[..., list[Likely]] | None = None,
         *,
         calls: bool = True,
+        tool_images: bool | None = None,
     ) -> None:
         self.tokenizer: PreTrainedTokenizerFast = processor.tokenizer
         template = processor.chat_template or self.tokenizer.chat_template
@@ -86,6 +90,15 @@ class ChatRenderer:
             if calls
             else CallFormat.without_calls(self._probe)
         )
+        takes_them = self._template.shows_tool_images(self.image_token)
+        if tool_images is None:
+            # The project's own models read a shortlist, and have learned results as words alone.
+            tool_images = not shows_shortlist(template) and takes_them
+        elif tool_images and not takes_them:
+            raise BadConfiguration(
+                "tool_images is on, but the chat template shows no image in a result: leave it off"
+            )
+        self.tool_images = tool_images
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -104,7 +117,8 @@ class ChatRenderer:
             self._messages(conversation), self._tools(conversation)
         )
         replies = [Reply(start, start) for start in starts]
-        return self._tokenize(text, replies, self._handles(conversation), image_tokens)
+        handles = self.shown(conversation.messages, conversation.images)
+        return self._tokenize(text, replies, handles, image_tokens)
 
     def training(self, conversation: Conversation, image_tokens: ImageTokens) -> Rendered:
         """The tokens of a finished conversation, with those marked that the LMM learns to write:
@@ -112,7 +126,20 @@ class ChatRenderer:
         """
         messages, tools = self._messages(conversation), self._tools(conversation)
         text, replies = self._template.finished(messages, tools, self.format.end)
-        return self._tokenize(text, replies, self._handles(conversation), image_tokens)
+        handles = self.shown(conversation.messages, conversation.images)
+        return self._tokenize(text, replies, handles, image_tokens)
+
+    def shown(self, messages: Iterable[Message], at_hand: Container[str]) -> list[str]:
+        """The handles of the images that the LMM sees, in their order; the others of `messages`
+        are not `at_hand`, or made by skills for a model that does not see such.
+        """
+        return [
+            handle
+            for message in messages
+            if message.role == "user" or (message.role == "tool" and self.tool_images)
+            for handle in message.images
+            if handle in at_hand
+        ]
 
     def parse(self, reply: str, new_id: Callable[[], str]) -> AssistantMessage:
         """Read what the LMM wrote, end token left out. Raises `BadReply`."""
@@ -132,6 +159,10 @@ class ChatRenderer:
                     image = conversation.has_image(place)
                     likely = self._shortlist(said.text, conversation.skills, image=image)
                     message["likely"] = [asdict(skill) for skill in likely]
+        for message, said in zip(plain, conversation.messages, strict=True):
+            if said.role == "tool" and (made := self.shown([said], conversation.images)):
+                images = [{"type": "image", "image": handle} for handle in made]
+                message["content"] = [*images, {"type": "text", "text": message["content"]}]
         messages: list[dict[str, Any]] = self.control.neutralise_all(plain)
         for message in messages:
             for call in message.get("tool_calls", ()):
@@ -146,10 +177,6 @@ class ChatRenderer:
             tools: list[dict[str, Any]] = self.control.neutralise_all(conversation.tools())
             self._last_tools = (skills, tools)
         return self._last_tools[1]
-
-    def _handles(self, conversation: Conversation) -> list[str]:
-        handles = (h for m in conversation.messages if m.role == "user" for h in m.images)
-        return [handle for handle in handles if handle in conversation.images]
 
     def _probe(self, messages: list[dict[str, Any]], opened: bool) -> str:
         return self._template.text(messages, [], opened=opened)

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from ...skills.errors import BadConfiguration
 from ...skills.skill import describe_validation
+from ..finetuning.recipe import FineTune
+from ..reinforcement.recipe import Reinforce
 from ..scratch import Architecture
-from .finetune_recipe import FineTune
-from .reinforce_recipe import Reinforce
 
 __all__ = ["RECIPES", "Data", "Recipe", "load_recipe"]
 

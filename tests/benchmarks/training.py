@@ -34,12 +34,12 @@ from typing import Any
 
 import torch
 from llava_plus.model.conversation import AssistantMessage, Conversation
+from llava_plus.model.finetuning.recipe import FineTune
+from llava_plus.model.finetuning.record_files import RecordFile
+from llava_plus.model.finetuning.row_plan import RowPlan
+from llava_plus.model.finetuning.rows import Row, RowMaker, join_features
+from llava_plus.model.finetuning.run import Watch, fine_tune
 from llava_plus.model.record import Record
-from llava_plus.model.training.finetune import Watch, fine_tune
-from llava_plus.model.training.finetune_recipe import FineTune
-from llava_plus.model.training.record_files import RecordFile
-from llava_plus.model.training.row_plan import RowPlan
-from llava_plus.model.training.rows import Row, RowMaker, join_features
 from llava_plus.skills import ImageStore, SkillResult, SkillSpec, SkillUse
 from PIL import Image
 from rich.console import Console

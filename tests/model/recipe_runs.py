@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 import torch
-from llava_plus.model.training.finetune import Watch, fine_tune
-from llava_plus.model.training.finetune_recipe import FineTune
+from llava_plus.model.finetuning.recipe import FineTune
+from llava_plus.model.finetuning.run import Watch, fine_tune
 from llava_plus.model.training.runs import Progress
 
 

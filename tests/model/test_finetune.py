@@ -15,11 +15,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from llava_plus.model.conversation import Conversation
+from llava_plus.model.finetuning.freezing import optimizer_groups, part_of
+from llava_plus.model.finetuning.recipe import FineTune
+from llava_plus.model.finetuning.run import Watch, fine_tune
 from llava_plus.model.lmm import Replied
 from llava_plus.model.local import LocalLMM
-from llava_plus.model.training.finetune import Watch, fine_tune
-from llava_plus.model.training.finetune_recipe import FineTune
-from llava_plus.model.training.freezing import optimizer_groups, part_of
 from llava_plus.model.training.recipe import load_recipe
 from llava_plus.model.training.runs import Progress
 from llava_plus.skills import ImageStore

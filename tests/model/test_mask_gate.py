@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from llava_plus.model.conversation import AssistantMessage, Message, UserMessage
+from llava_plus.model.finetuning.mask_gate import Gate, check_records
+from llava_plus.model.finetuning.record_files import RecordFiles
+from llava_plus.model.finetuning.rows import Learn, RowMaker
 from llava_plus.model.loading import load_processor
 from llava_plus.model.record import Record
-from llava_plus.model.training.mask_gate import Gate, check_records
-from llava_plus.model.training.record_files import RecordFiles
-from llava_plus.model.training.rows import Learn, RowMaker
 from llava_plus.skills import SkillUse
 from llava_plus.skills.errors import BadConfiguration
 from rich.console import Console

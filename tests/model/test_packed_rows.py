@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from llava_plus.model.training.loss_guard import check_loss, set_attention
-from llava_plus.model.training.packed_attention import PACKED, packed_attention
-from llava_plus.model.training.packed_rows import RowPacker
-from llava_plus.model.training.record_files import RecordFile
-from llava_plus.model.training.row_plan import RowPlan, consecutive_rows
-from llava_plus.model.training.rows import Row, RowMaker
+from llava_plus.model.finetuning.loss_guard import check_loss, set_attention
+from llava_plus.model.finetuning.packed_attention import PACKED, packed_attention
+from llava_plus.model.finetuning.packed_rows import RowPacker
+from llava_plus.model.finetuning.record_files import RecordFile
+from llava_plus.model.finetuning.row_plan import RowPlan, consecutive_rows
+from llava_plus.model.finetuning.rows import Row, RowMaker
 from llava_plus.skills.errors import BadConfiguration
 from transformers import PreTrainedModel
 

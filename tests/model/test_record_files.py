@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from llava_plus.model.conversation import AssistantMessage, Conversation, SkillMessage
+from llava_plus.model.finetuning.record_files import RecordFile, RecordFiles
 from llava_plus.model.record import Record
 from llava_plus.model.record_reading import read_record
-from llava_plus.model.training.record_files import RecordFile, RecordFiles
 from llava_plus.skills import Artifact, SkillProblem, SkillResult, SkillUse
 from llava_plus.skills.errors import BadConfiguration, BadInput
 

@@ -14,14 +14,14 @@ import torch
 from llava_plus.model.conversation import Conversation
 from llava_plus.model.lmm import LMM, Replied
 from llava_plus.model.local import LocalLMM
+from llava_plus.model.reinforcement.environment import Episode
+from llava_plus.model.reinforcement.gains import gain
+from llava_plus.model.reinforcement.policy_trainer import PolicyTrainer
+from llava_plus.model.reinforcement.recipe import Reinforce
+from llava_plus.model.reinforcement.rollouts import Rollout, SamplingLMM
+from llava_plus.model.reinforcement.run import reinforce
 from llava_plus.model.small_weights import four_bits
-from llava_plus.model.training.environment import Episode
-from llava_plus.model.training.gains import gain
-from llava_plus.model.training.policy_trainer import PolicyTrainer
 from llava_plus.model.training.recipe import load_recipe
-from llava_plus.model.training.reinforce import reinforce
-from llava_plus.model.training.reinforce_recipe import Reinforce
-from llava_plus.model.training.rollouts import Rollout, SamplingLMM
 from llava_plus.skills import ImageRef, ImageStore, SkillResult, SkillSpec
 from llava_plus.skills.errors import BadConfiguration
 from PIL import Image

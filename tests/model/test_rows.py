@@ -13,9 +13,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llava_plus.model.conversation import AssistantMessage, Conversation
+from llava_plus.model.finetuning.rows import Learn, Row, RowMaker, Unusable, UnusableRow
 from llava_plus.model.loading import load_processor
 from llava_plus.model.record import Record
-from llava_plus.model.training.rows import Learn, Row, RowMaker, Unusable, UnusableRow
 from llava_plus.skills import SkillResult, SkillUse
 from PIL import Image
 from transformers import ProcessorMixin

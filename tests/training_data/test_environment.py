@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from llava_plus.agent.dispatcher import LocalDispatcher
 from llava_plus.model.conversation import AssistantMessage, Conversation
+from llava_plus.model.reinforcement.environment import load_environment
 from llava_plus.model.scripted import ScriptedLMM
-from llava_plus.model.training.environment import load_environment
 from llava_plus.model.training.examples import Example
 from llava_plus.skills import (
     ImageArgument,

@@ -13,9 +13,9 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from ...model.training.finetune_recipe import FineTune
+    from ...model.finetuning.recipe import FineTune
+    from ...model.reinforcement.recipe import Reinforce
     from ...model.training.recipe import Recipe
-    from ...model.training.reinforce_recipe import Reinforce
     from ...model.training.runs import Progress as Line
 
 __all__ = ["command"]
@@ -56,8 +56,8 @@ def command(
     """
     import torch
 
+    from ...model.finetuning.recipe import FineTune
     from ...model.training.curves import draw_curves
-    from ...model.training.finetune_recipe import FineTune
     from ...model.training.recipe import Recipe, load_recipe
 
     changed = {
@@ -110,7 +110,7 @@ def _train_embedded(recipe: Recipe, folder: Path, device: str, seconds: float) -
 
 def _fine_tune(recipe: FineTune, folder: Path, device: str, seconds: float) -> bool:
     """Fine-tune while a bar shows records checked, then step, loss and speed."""
-    from ...model.training.finetune import Watch, fine_tune
+    from ...model.finetuning.run import Watch, fine_tune
 
     with _bar(disable=not _speaks()) as bar:
         task = bar.add_task("checking records", total=None)
@@ -130,7 +130,7 @@ def _fine_tune(recipe: FineTune, folder: Path, device: str, seconds: float) -> b
 
 def _reinforce(recipe: Reinforce, folder: Path, device: str, seconds: float) -> bool:
     """Play and learn while a bar shows the reward of each step."""
-    from ...model.training.reinforce import reinforce
+    from ...model.reinforcement.run import reinforce
 
     with _bar() as bar:
         task = bar.add_task(recipe.name, total=recipe.steps)

@@ -15,7 +15,7 @@ from ...agent.dispatcher import Dispatcher, HttpDispatcher
 from ...agent.fleet import start_fleet
 from ...agent.loop import Agent, TurnFinished
 from ...model.lmm import LMM
-from ...model.training.environment import Episode
+from ...model.reinforcement.environment import Episode
 from ...model.training.examples import load_source
 from ...skills.calls import SkillSpec
 from ...skills.errors import BadConfiguration, BadReply, DeadlineExceeded
@@ -120,11 +120,10 @@ class SkillEnvironment:
     def _fits(self, task: Task) -> bool:
         options = self._options
         fewest, most = options.calls
-        shown = set(task.images) == set(task.conversation.messages[0].images)  # type: ignore[union-attr]
         return (
             fewest <= len(task.case.plan) <= most
             # Skills can work on no image that is only named.
-            and (options.findings == "made-up" or shown)
+            and (options.findings == "made-up" or len(task.images) == task.case.images)
         )
 
     def _offer(self, task: Task) -> tuple[SkillSpec, ...]:

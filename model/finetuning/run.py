@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...skills.errors import BadConfiguration
+from ..training.runs import Progress
 from .checkpoints import newest_checkpoint, save_finished
-from .finetune_records import Usable, hold_out, open_records
-from .finetune_start import prepare_model, start_model, start_processor
 from .loss_guard import check_loss, set_attention
 from .mask_gate import Gate
 from .packed_attention import PACKED
@@ -30,12 +29,13 @@ from .row_plan import RowPlan, consecutive_rows
 from .row_trainer import RowTrainer
 from .rows import RowMaker
 from .run_log import RunLog
-from .runs import Progress
+from .start import prepare_model, start_model, start_processor
+from .usable import Usable, hold_out, open_records
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
 
-    from .finetune_recipe import FineTune
+    from .recipe import FineTune
 
 __all__ = ["Watch", "fine_tune"]
 

@@ -9,8 +9,8 @@ import torch
 from ...skills.errors import BadConfiguration
 from ..loading import load_model, load_processor
 from ..local import embedded_folder
-from .finetune_recipe import FineTune
 from .freezing import Part, add_lora, freeze, part_of
+from .recipe import FineTune
 
 if TYPE_CHECKING:
     from peft import PeftModel

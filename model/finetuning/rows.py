@@ -45,7 +45,7 @@ class Unusable(StrEnum):
     NOT_A_RECORD = "not a record"
     """Its line cannot be read."""
     IMAGE_LOST = "image lost"
-    """An image that the LMM was shown is missing or damaged, or the processor does not take it."""
+    """An image that the LMM is to see is missing or damaged, or the processor does not take it."""
     NOT_RENDERED = "not rendered"
     """The chat template does not write it, or shows another number of images than it has."""
     NO_END_TOKEN = "no end token"
@@ -125,7 +125,7 @@ class _Masked(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """The images that the LMM was shown, by handle."""
+    """The images that the model is to see, by handle."""
 
     refs: dict[str, ImageRef]
     store: ImageStore
@@ -134,15 +134,20 @@ class _Shown(NamedTuple):
 class RowMaker:
     """Makes rows of at most `longest` tokens from records, with one model's processor.
 
-    A row ends with the last reply that fits. Raises `BadConfiguration` when the processor has no
-    chat template that writes calls.
+    A row ends with the last reply that fits. For `tool_images` see `ChatRenderer`. Raises
+    `BadConfiguration` when the processor has no chat template that writes calls.
     """
 
     def __init__(
-        self, processor: ProcessorMixin, *, longest: int, learn: Learn | None = None
+        self,
+        processor: ProcessorMixin,
+        *,
+        longest: int,
+        learn: Learn | None = None,
+        tool_images: bool | None = None,
     ) -> None:
         self._processor = processor
-        self._renderer = ChatRenderer(processor, shortlist_of(processor))
+        self._renderer = ChatRenderer(processor, shortlist_of(processor), tool_images=tool_images)
         # Those of a page in full resolution take tens of megabytes, and are seldom needed again.
         self._encoder = ImageEncoder(processor, self._renderer.image_token, size=2)
         self._longest = longest
@@ -152,7 +157,9 @@ class RowMaker:
 
     def __reduce__(self) -> tuple[Callable[..., RowMaker], tuple[ProcessorMixin]]:
         """Made anew in another process: what it remembers is not worth the way."""
-        return partial(RowMaker, longest=self._longest, learn=self._learn), (self._processor,)
+        images = self._renderer.tool_images
+        made = partial(RowMaker, longest=self._longest, learn=self._learn, tool_images=images)
+        return made, (self._processor,)
 
     @property
     def fingerprint(self) -> str:
@@ -167,12 +174,13 @@ class RowMaker:
             tokenizer.special_tokens_map,
             self._longest,
             self._learn.model_dump(),
+            self._renderer.tool_images,
         ]
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
     def row(self, record: Record, folder: Path) -> Row:
         """The row of a record whose images lie in `folder`. Raises `UnusableRow`."""
-        shown = _open_images(record, folder)
+        shown = self._open_images(record, folder)
         # An image is encoded once, however small the encoder's memory is.
         encoded = {handle: self._encode(handle, shown) for handle in shown.refs}
         masked = self._masked(record, shown, lambda handle: encoded[handle].ids)
@@ -192,9 +200,20 @@ class RowMaker:
 
         Images are opened, but the processor sees one of each size only.
         """
-        shown = _open_images(record, folder)
+        shown = self._open_images(record, folder)
         masked = self._masked(record, shown, lambda handle: self._tokens(handle, shown))
         return Measure(len(masked.learned), sum(masked.learned), masked.is_cut)
+
+    def _open_images(self, record: Record, folder: Path) -> _Shown:
+        """The images that the model is to see, read, checked and hashed. Raises `UnusableRow`."""
+        shown = _Shown({}, ImageStore())
+        for handle in self._renderer.shown(record.messages, record.images):
+            path = folder / record.images[handle]
+            try:
+                shown.refs[handle] = shown.store.add(read_file(path), name=str(path))
+            except (BadInput, OSError) as error:  # a name may be too long to look for
+                raise UnusableRow(Unusable.IMAGE_LOST, f"{handle}: {error}") from error
+        return shown
 
     def _masked(
         self, record: Record, shown: _Shown, tokens: Callable[[str], Sequence[int]]
@@ -288,18 +307,6 @@ def _join(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         widths = [width for gap in reversed(missing) for width in (0, gap)]
         filled.append(functional.pad(tensor, widths) if any(widths) else tensor)
     return torch.cat(filled)
-
-
-def _open_images(record: Record, folder: Path) -> _Shown:
-    """The images that the LMM was shown, read, checked and hashed. Raises `UnusableRow`."""
-    shown = _Shown({}, ImageStore())
-    for handle in record.shown:
-        path = folder / record.images[handle]
-        try:
-            shown.refs[handle] = shown.store.add(read_file(path), name=str(path))
-        except (BadInput, OSError) as error:  # a name may be too long to look for
-            raise UnusableRow(Unusable.IMAGE_LOST, f"{handle}: {error}") from error
-    return shown
 
 
 def _replies(parts: Sequence[Part | None]) -> list[tuple[int, int]]:

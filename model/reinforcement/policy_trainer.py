@@ -15,8 +15,8 @@ import torch
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from ..finetuning.checkpoints import load_learned, save_learned
 from ..small_weights import LANGUAGE, rounded_weights
-from .checkpoints import load_learned, save_learned
 from .environment import Environment
 from .rollouts import Rollout, SamplingLMM
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from .finetune_recipe import Lora
+    from .recipe import Lora
 
 __all__ = ["Part", "add_lora", "freeze", "learned_parameters", "optimizer_groups", "part_of"]
 

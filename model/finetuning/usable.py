@@ -15,7 +15,7 @@ from .record_files import RecordFiles
 from .rows import Row, RowMaker
 
 if TYPE_CHECKING:
-    from .finetune_recipe import FineTune
+    from .recipe import FineTune
 
 __all__ = ["Usable", "hold_out", "open_records"]
 

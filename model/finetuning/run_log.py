@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ...skills.errors import BadConfiguration
-from .runs import Progress
+from ..training.runs import Progress
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

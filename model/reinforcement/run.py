@@ -23,14 +23,14 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ...skills.errors import BadConfiguration
 from ...skills.skill import describe_validation
+from ..finetuning.checkpoints import newest_checkpoint
 from ..loading import load_model
 from ..local import LocalLMM, embedded_folder
 from ..small_weights import LANGUAGE, rounded_weights
-from .checkpoints import newest_checkpoint
 from .environment import Environment, load_environment
 from .gains import Gain, gain
 from .policy_trainer import PolicyTrainer
-from .reinforce_recipe import Reinforce
+from .recipe import Reinforce
 from .rollouts import SamplingLMM
 
 if TYPE_CHECKING:

@@ -133,11 +133,9 @@ class SamplingLMM:
     # --- what is read
 
     def _shown(self, conversation: Conversation, store: ImageStore) -> dict[str, EncodedImage]:
-        asked = [message for message in conversation.messages if message.role == "user"]
         return {
-            handle: self._images.encode(ref, store)
-            for handle, ref in conversation.images.items()
-            if any(handle in message.images for message in asked)
+            handle: self._images.encode(conversation.images[handle], store)
+            for handle in self.renderer.shown(conversation.messages, conversation.images)
         }
 
     def _read(self, conversation: Conversation, images: Mapping[str, EncodedImage]) -> Rollout:
