@@ -10,7 +10,10 @@ from click.testing import CliRunner, Result
 from llava_plus.skills.errors import BadInput
 from llava_plus.training_data.commands.data import _FORMATS, command
 from llava_plus.training_data.records.formats import FORMATS
-from llava_plus.training_data.records.transfer import TARGETS
+from llava_plus.training_data.records.report import Report
+from llava_plus.training_data.records.transfer import TARGETS, read_records
+from llava_plus.training_data.sequences import Sequences
+from PIL import Image
 
 from .records_samples import gpt, grounding, human, quirks, said
 
@@ -93,6 +96,24 @@ def test_records_are_exported_and_counted(source: Path, tmp_path: Path) -> None:
     told = run("stats", records).output
     assert f"records        {count}" in told
     assert "inpaint 1" in told
+
+
+def test_stats_tell_what_share_of_the_tokens_is_learned(tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+    asked, answered = {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}
+    records.write_text(json.dumps({"messages": [asked, answered]}))
+    counts = json.loads(run("stats", records, "--lmm", "embedded", "--json").output)
+    sequence = Sequences("embedded", ranked=False).of(next(read_records(records, Report())), {})
+    total = len(sequence.ids)
+    assert counts["tokens"]["median"] == total
+    assert counts["learned"] == {
+        "answer": round(sequence.parts.count("answer") / total, 4),
+        "stop": round(1 / total, 4),
+    }
+    picture = tmp_path / "counts.png"
+    run("stats", records, "--lmm", "embedded", "--plot", picture)
+    with Image.open(picture) as drawn:
+        assert drawn.width > drawn.height * 3, "four plots side by side"
 
 
 def test_the_formats_on_offer_are_those_that_there_are() -> None:

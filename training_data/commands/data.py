@@ -14,6 +14,7 @@ from .files import check_folders, progress
 
 if TYPE_CHECKING:
     from ..records.report import Report
+    from ..sequences import Sequences
 
 __all__ = ["command"]
 
@@ -122,8 +123,14 @@ def export(
 @command.command("stats")
 @click.argument("records", type=_FILE)
 @click.option("--plot", type=_NEW_FILE, help="Also draw them as a picture (needs matplotlib).")
+@click.option(
+    "--lmm",
+    metavar="NAME",
+    help="Also count tokens, and the share that is learned: embedded, a folder, or a name on the "
+    "hub. Images are taken for 640 x 480 pixels.",
+)
 @_json_option
-def stats(records: Path, plot: Path | None, as_json: bool) -> None:
+def stats(records: Path, plot: Path | None, lmm: str | None, as_json: bool) -> None:
     """Count calls, steps, lengths and images in RECORDS."""
     from ..records.report import Report
     from ..records.statistics import Statistics
@@ -131,13 +138,20 @@ def stats(records: Path, plot: Path | None, as_json: bool) -> None:
 
     check_folders(plot)
     counted, report = Statistics(), Report()
+    sequences = _sequences(lmm) if lmm else None
     with progress([records], quiet=as_json) as told:
         for record in read_records(records, report, told):
-            counted.add(record)
+            counted.add(record, sequences.of(record, {}) if sequences else None)
     if plot:
         _draw(counted.draw, plot)
     figures = {**counted.figures(), "unreadable": report.refused}
     click.echo(json.dumps(figures, indent=2) if as_json else _lines(figures))
+
+
+def _sequences(lmm: str) -> Sequences:
+    from ..sequences import Sequences
+
+    return Sequences(lmm, ranked=False)
 
 
 def _lines(figures: dict[str, object]) -> str:
