@@ -238,6 +238,35 @@ def test_thoughts_are_a_part_where_the_template_writes_them(processor: LlavaProc
     ]
 
 
+def test_a_call_right_behind_thoughts_is_no_part_of_them(processor: LlavaProcessor) -> None:
+    """Whatever stands between thoughts and words: it is not what closes thoughts."""
+    use = SkillUse(id="call_1", name="detect", arguments={})
+    call = '[{"name": "detect", "arguments": {}}]'
+    for closed, lead in (("", " "), ("\n", "")):
+        thinking = copy(processor)
+        thinking.chat_template = (
+            "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}"
+            "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>"
+            f"{{{{ {closed!r} if m.content }}}}{{% endif %}}"
+            f"{{{{ {lead!r} ~ m.content if m.content }}}}"
+            "{% for c in m.tool_calls or [] %}[{{ c.function | tojson }}]{% endfor %}"
+            "{% else %}{{ m.content if m.content is string else m.content[-1].text }}{% endif %}"
+            "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+        )
+        renderer = ChatRenderer(thinking)
+        chat = Conversation().ask("Where?")
+        chat = chat.reply(AssistantMessage(thoughts="Boxes?", skill_uses=(use,)))
+        chat = chat.ask("And?").reply(AssistantMessage(thoughts="Mm.", text="So."))
+        assert told(renderer, train(renderer, chat)) == [
+            ("thought", "<think>Boxes?</think>"),
+            ("call", call),
+            ("stop", "<|end|>"),
+            ("thought", "<think>Mm.</think>"),
+            ("answer", f"{closed}{lead}So."),
+            ("stop", "<|end|>"),
+        ]
+
+
 def test_a_call_may_end_otherwise_than_words_do(processor: LlavaProcessor) -> None:
     """As Llama 3.1's do: what others said behind the call is not learned with it."""
     halting = copy(processor)
