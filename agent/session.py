@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..model.conversation import Conversation
 from ..model.lmm import LMM
+from ..model.shipped import familiar_skills
 from ..skills.calls import SkillSpec
 from ..skills.discovery import installed_skills, load_skill
 from ..skills.errors import BadConfiguration, UnknownSkill
@@ -153,11 +153,7 @@ def _unfamiliar(lmm: str) -> frozenset[str]:
     they bring, where they come near to those that it has been trained on; so it is with every
     model folder that tells which skills it was trained on.
     """
-    if lmm != "embedded" and not (Path(lmm) / "config.json").is_file():
-        return frozenset()
-    from ..model.local import embedded_folder, familiar_skills
-
-    familiar = familiar_skills(embedded_folder() if lmm == "embedded" else Path(lmm))
+    familiar = familiar_skills(lmm)
     skills = installed_skills().items()
     own = frozenset(name for name, skill in skills if skill.package == "llava-plus")
     return own - familiar if familiar else frozenset()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -28,25 +27,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
     from transformers import PreTrainedModel, ProcessorMixin
 
-__all__ = ["LocalLMM", "embedded_folder", "end_ids_of", "familiar_skills", "shortlist_of"]
-
-
-def embedded_folder() -> Path:
-    """Where the LMM that ships with the package lies."""
-    return Path(__file__).parent / "embedded"
-
-
-def familiar_skills(folder: Path) -> frozenset[str]:
-    """The skills that the model in a folder was trained on, where its training has told.
-
-    Raises `BadConfiguration` when its configuration cannot be read.
-    """
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadConfiguration(f"{path} cannot be read: {error}") from error
-    return frozenset(config.get("familiar_skills", ()))
+__all__ = ["LocalLMM", "end_ids_of", "shortlist_of"]
 
 
 class LocalLMM:

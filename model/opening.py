@@ -7,6 +7,7 @@ from typing import Any
 
 from ..skills.errors import BadConfiguration
 from .lmm import LMM
+from .shipped import weights_of
 
 __all__ = ["open_lmm"]
 
@@ -30,7 +31,6 @@ def open_lmm(
         if not model:
             raise BadConfiguration(f"the LMM {name} needs the model's name too: {url}#MODEL")
         return RemoteLMM(url, model, options=remote)
-    from .local import LocalLMM, embedded_folder
+    from .local import LocalLMM
 
-    folder = embedded_folder() if name == "embedded" else name
-    return LocalLMM.load(folder, device=device, **(local or {}))
+    return LocalLMM.load(weights_of(name), device=device, **(local or {}))

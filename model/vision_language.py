@@ -18,6 +18,7 @@ from ..skills.images import ImageStore, encode_image, read_file
 from .conversation import Conversation
 from .lmm import LMM, Replied
 from .opening import open_lmm
+from .shipped import familiar_skills
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +55,7 @@ def open_vision_language(
     Replies are greedy and have at most `max_tokens`. The embedded model knows plain rendered
     scenes only. Raises `BadConfiguration` when there is no such model.
     """
-    trained_here = _trained_here(str(name))
+    trained_here = bool(familiar_skills(str(name)))
     lmm = open_lmm(
         str(name),
         device=device,
@@ -142,15 +143,6 @@ class _Unnamed(Conversation):
                 shown = [part for part in message["content"] if part["type"] == "image"]
                 message["content"] = [*shown, {"type": "text", "text": said.words}]
         return messages
-
-
-def _trained_here(name: str) -> bool:
-    """Whether a model tells that it was trained on this project's conversations."""
-    if name != "embedded" and not (Path(name) / "config.json").is_file():
-        return False
-    from .local import embedded_folder, familiar_skills
-
-    return bool(familiar_skills(embedded_folder() if name == "embedded" else Path(name)))
 
 
 def _data(image: str | Path | bytes | Image) -> bytes:

@@ -19,7 +19,8 @@ from llava_plus.agent.loop import TurnFinished
 from llava_plus.agent.session import Session, SessionOptions, open_session
 from llava_plus.model.conversation import AssistantMessage, Conversation, SkillMessage
 from llava_plus.model.lmm import Replied
-from llava_plus.model.local import LocalLMM, embedded_folder
+from llava_plus.model.local import LocalLMM
+from llava_plus.model.shipped import embedded_folder
 from llava_plus.skills import ImageRef, ImageStore, SkillSpec
 from llava_plus.skills.discovery import load_skill
 from matplotlib.cbook import get_sample_data

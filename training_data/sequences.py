@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from ..model.images import ImageEncoder
 from ..model.loading import load_processor
-from ..model.local import embedded_folder
 from ..model.record import Record
 from ..model.rendering import ChatRenderer, Rendered, shows_shortlist
+from ..model.shipped import weights_of
 from ..model.shortlist import Likely, Shortlist
 from ..skills.calls import SkillSpec
 from ..skills.errors import BadConfiguration
@@ -39,7 +39,7 @@ class Sequences:
 
     def __init__(self, lmm: str = "embedded", *, ranked: bool = True) -> None:
         """Raises `BadConfiguration` when there is no such model, or it has no chat template."""
-        name = str(embedded_folder()) if lmm == "embedded" else lmm
+        name = weights_of(lmm)
         try:
             processor = load_processor(name)
         except (OSError, ValueError, ImportError) as error:

@@ -8,7 +8,7 @@ import torch
 
 from ...skills.errors import BadConfiguration
 from ..loading import load_model, load_processor
-from ..local import embedded_folder
+from ..shipped import weights_of
 from .freezing import Part, add_lora, freeze, part_of
 from .recipe import FineTune
 
@@ -26,7 +26,7 @@ def start_processor(recipe: FineTune) -> ProcessorMixin:
     """
     from ..conversion.chat import chat_template, style_of
 
-    name = _name(recipe)
+    name = weights_of(recipe.start_from)
     try:
         processor = load_processor(name)
     except (OSError, ValueError, ImportError) as error:
@@ -48,8 +48,8 @@ def start_model(recipe: FineTune, device: torch.device, *, exact: bool = False) 
     whole = "language" in recipe.learning_rates and not recipe.lora
     numbers = "float32" if whole else recipe.precision
     if recipe.quantized and recipe.lora and not exact:
-        return _quantized(_name(recipe), device, numbers, recipe.lora.parts)
-    return load_model(_name(recipe), device=str(device), dtype=numbers)[0]
+        return _quantized(weights_of(recipe.start_from), device, numbers, recipe.lora.parts)
+    return load_model(weights_of(recipe.start_from), device=str(device), dtype=numbers)[0]
 
 
 def prepare_model(model: PreTrainedModel, recipe: FineTune) -> PreTrainedModel | PeftModel:
@@ -88,10 +88,6 @@ class _Resettable(Protocol):
     """A layer of torch that can draw its weights anew."""
 
     def reset_parameters(self) -> None: ...
-
-
-def _name(recipe: FineTune) -> str:
-    return str(embedded_folder()) if recipe.start_from == "embedded" else recipe.start_from
 
 
 def _quantized(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Protocol
 
-from ...skills.errors import BadConfiguration
 from ..conversation import Conversation
+from ..extensions import create_extension
 from ..lmm import LMM
 
 __all__ = ["GROUP", "Environment", "Episode", "load_environment"]
@@ -51,12 +50,5 @@ class Environment(Protocol):
 
 def load_environment(name: str, options: Mapping[str, Any], seed: int) -> Environment:
     """Create an environment by its entry-point name. Raises `BadConfiguration`."""
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in found:
-        known = ", ".join(sorted(found)) or "none"
-        raise BadConfiguration(f"no environment {name!r} is installed; installed: {known}")
-    try:
-        environment: Environment = found[name].load()(seed=seed, **options)
-    except TypeError as error:
-        raise BadConfiguration(f"environment {name!r}: {error}") from error
+    environment: Environment = create_extension(GROUP, "environment", name, options, seed)
     return environment

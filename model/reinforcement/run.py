@@ -25,7 +25,8 @@ from ...skills.errors import BadConfiguration
 from ...skills.skill import describe_validation
 from ..finetuning.checkpoints import newest_checkpoint
 from ..loading import load_model
-from ..local import LocalLMM, embedded_folder
+from ..local import LocalLMM
+from ..shipped import weights_of
 from ..small_weights import LANGUAGE, rounded_weights
 from .environment import Environment, load_environment
 from .gains import Gain, gain
@@ -65,8 +66,7 @@ def reinforce(
         raise BadConfiguration(
             f"rewards: the environment has no {unknown[0]!r}; it has {', '.join(world.rewards)}"
         )
-    name = str(embedded_folder()) if recipe.start_from == "embedded" else recipe.start_from
-    model, processor = load_model(name, device=device, dtype="float32")
+    model, processor = load_model(weights_of(recipe.start_from), device=device, dtype="float32")
     with asyncio.Runner() as runner:
         try:
             return _run(recipe, folder, world, model, processor, runner, report, stop_after)

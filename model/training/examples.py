@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ...skills.errors import BadConfiguration
 from ..conversation import Conversation
+from ..extensions import create_extension
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,12 +70,5 @@ class TeachesSkills(Protocol):
 
 def load_source(name: str, options: Mapping[str, Any], seed: int) -> DataSource:
     """Create a data source by its entry-point name. Raises `BadConfiguration`."""
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if name not in found:
-        known = ", ".join(sorted(found)) or "none"
-        raise BadConfiguration(f"no data source {name!r} is installed; installed: {known}")
-    try:
-        source: DataSource = found[name].load()(seed=seed, **options)
-    except TypeError as error:
-        raise BadConfiguration(f"data source {name!r}: {error}") from error
+    source: DataSource = create_extension(GROUP, "data source", name, options, seed)
     return source

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from ...skills.errors import BadConfiguration
 from ...skills.skill import describe_validation
 from ..loading import load_model
-from ..local import embedded_folder
 from ..scratch import build_model, build_processor, train_tokenizer
+from ..shipped import weights_of
 from .alignment import align_vision
 from .examples import DataSource, ShowsLooks, TeachesSkills, load_source
 from .language_start import LanguageStart, load_language_start
@@ -121,8 +121,7 @@ def _load_earlier(name: str) -> tuple[LlavaForConditionalGeneration, LlavaProces
     """The model that a run starts from. Raises `BadConfiguration` when it is none to go on with."""
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-    folder = str(embedded_folder()) if name == "embedded" else name
-    model, processor = load_model(folder, device="cpu", dtype="float32")
+    model, processor = load_model(weights_of(name), device="cpu", dtype="float32")
     if isinstance(model, LlavaForConditionalGeneration) and isinstance(processor, LlavaProcessor):
         return model, processor
     raise BadConfiguration(f"start_from: {name!r} is a {type(model).__name__}, not a LLaVA")

@@ -19,7 +19,8 @@ from llava_plus.agent.loop import Agent
 from llava_plus.agent.session import SessionOptions, open_session
 from llava_plus.model.conversation import AssistantMessage, Conversation
 from llava_plus.model.lmm import Replied
-from llava_plus.model.local import LocalLMM, embedded_folder
+from llava_plus.model.local import LocalLMM
+from llava_plus.model.shipped import embedded_folder
 from llava_plus.skills import ImageRef, ImageStore, SkillResult, SkillUse
 from llava_plus.skills.errors import BadReply
 from llava_plus.training_data.catalogue import catalogue

@@ -26,8 +26,8 @@ import pytest
 from llava_plus.model.conversation import AssistantMessage, Conversation
 from llava_plus.model.lmm import LMM, Event, Replied, SkillUseDelta, TextDelta
 from llava_plus.model.loading import load_model
-from llava_plus.model.local import embedded_folder
 from llava_plus.model.remote import API_KEY_VARIABLE, RemoteLMM, Timeouts
+from llava_plus.model.shipped import embedded_folder
 from llava_plus.skills import load_skill
 from llava_plus.skills.calls import Artifact, SkillResult, SkillSpec, SkillUse
 from llava_plus.skills.errors import (

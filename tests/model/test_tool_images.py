@@ -15,10 +15,11 @@ from llava_plus.model.conversion.chat import STYLES, chat_template
 from llava_plus.model.finetuning.rows import RowMaker, Unusable, UnusableRow
 from llava_plus.model.lmm import Replied
 from llava_plus.model.loading import load_processor
-from llava_plus.model.local import LocalLMM, embedded_folder, shortlist_of
+from llava_plus.model.local import LocalLMM, shortlist_of
 from llava_plus.model.record import Record
 from llava_plus.model.reinforcement.rollouts import SamplingLMM
 from llava_plus.model.rendering import ChatRenderer
+from llava_plus.model.shipped import embedded_folder
 from llava_plus.skills import Artifact, ImageStore, SkillResult, SkillUse
 from llava_plus.skills.errors import BadConfiguration
 from PIL import Image

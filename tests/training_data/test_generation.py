@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llava_plus.model.conversation import AssistantMessage, Conversation, SkillMessage
 from llava_plus.model.loading import load_processor
-from llava_plus.model.local import embedded_folder
 from llava_plus.model.record import Record
 from llava_plus.model.rendering import ChatRenderer
 from llava_plus.model.scripted import ScriptedLMM
+from llava_plus.model.shipped import embedded_folder
 from llava_plus.skills import ImageStore, SkillResult
 from llava_plus.skills.discovery import load_skill
 from llava_plus.skills.errors import BadConfiguration, BadInput, BadReply, WorkerUnavailable

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from llava_plus.agent.session import SessionOptions, open_session
 from llava_plus.model.conversation import AssistantMessage, Conversation, SkillMessage
 from llava_plus.model.loading import load_model, load_processor
-from llava_plus.model.local import embedded_folder, familiar_skills
 from llava_plus.model.rendering import ChatRenderer
+from llava_plus.model.shipped import embedded_folder, familiar_skills
 from llava_plus.model.training.examples import TeachesSkills, load_source
 from llava_plus.model.training.recipe import Recipe, load_recipe
 from llava_plus.model.training.runs import open_run
@@ -280,7 +280,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_a_model_is_offered_the_plugins_and_what_else_it_was_taught(model: Path) -> None:
-    assert familiar_skills(model) == {*catalogue(), *OURS}
+    assert familiar_skills(str(model)) == {*catalogue(), *OURS}
     async with open_session(SessionOptions(lmm=str(model), plan=True)) as session:
         offered = {spec.name for spec in session.skills}
     shipped = {name for name, one in installed_skills().items() if one.package == "llava-plus"}

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from llava_plus.model.conversation import AssistantMessage, Conversation
-from llava_plus.model.local import embedded_folder
 from llava_plus.model.record import Record
+from llava_plus.model.shipped import embedded_folder
 from llava_plus.skills.calls import Artifact, SkillResult, SkillUse
 from llava_plus.skills.discovery import load_skill
 from llava_plus.skills.errors import BadInput

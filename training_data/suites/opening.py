@@ -13,6 +13,7 @@ from typing import Any
 from ...agent.session import SessionOptions, open_lmm, open_session
 from ...model.lmm import LMM
 from ...model.remote import RemoteLMM
+from ...model.shipped import weights_of
 from .judge import Judge
 from .players import Stage
 
@@ -100,11 +101,7 @@ def model_label(name: str) -> str:
 def _folder(name: str) -> Path | None:
     if name.startswith(("http://", "https://")):
         return None
-    if name == "embedded":
-        from ...model.local import embedded_folder
-
-        return embedded_folder()
-    return Path(name)
+    return Path(weights_of(name))
 
 
 def _remote(name: str, request: Mapping[str, Any], key: str | None = None) -> LMM | None:
