@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import generate, preview, validate
+from . import from_chats, generate, preview, validate
 from .files import check_folders, progress
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def command() -> None:
 command.add_command(validate.command)
 command.add_command(preview.command)
 command.add_command(generate.command)
+command.add_command(from_chats.command)
 
 
 @command.command("import")
