@@ -97,6 +97,11 @@ class LocalDispatcher:
         except SkillError as error:
             return _told(use, error)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a skill still runs, or is being set up."""
+        return self._runner.busy
+
     async def aclose(self) -> None:
         """Take no more calls; a skill that still runs is not waited for."""
         self._runner.close()
