@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -40,7 +41,7 @@ from ..skills.wire import (
     decode_result,
 )
 
-__all__ = ["Call", "WorkerClient", "named_in"]
+__all__ = ["Call", "CallObserver", "WorkerClient", "call_observer", "named_in"]
 
 T = TypeVar("T")
 
@@ -48,6 +49,18 @@ _COOLING = 5.0
 """Seconds for which a worker that could not be reached is asked last."""
 
 _MANY_HASHES = 10_000
+
+
+@dataclass(frozen=True)
+class CallObserver:
+    """Goes with a call to its workers: `headers` are sent along, `refused` hears of refusals."""
+
+    headers: Mapping[str, str]
+    refused: Callable[[Refused], None]
+
+
+call_observer: ContextVar[CallObserver | None] = ContextVar("call_observer", default=None)
+"""Who observes the calls that are made here; observers are no business of the dispatcher's."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +162,10 @@ class WorkerClient:
                     # It was restarted, or let them go to make room.
                     self._known.difference_update(error.missing)
             raise Refused(f"worker {self.url} does not keep the images for {call.use.name!r}")
+        except Refused as error:
+            if observer := call_observer.get():
+                observer.refused(error)
+            raise
         finally:
             self._in_flight -= 1
 
@@ -157,6 +174,8 @@ class WorkerClient:
         headers = {DEADLINE_HEADER: f"{call.seconds_left():.3f}"}
         if call.watch:
             headers["Accept"] = STREAM_TYPE
+        if observer := call_observer.get():
+            headers.update(observer.headers)
         request = self._client.build_request(
             "POST", f"{self.url}/v1/skills/{name}", content=call.body, headers=headers
         )

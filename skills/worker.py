@@ -61,7 +61,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from .tracing import RunSpans
+
 __all__ = [
+    "COLLECTOR_VARIABLE",
     "LOOPBACK",
     "SECRET_VARIABLE",
     "create_app",
@@ -79,6 +82,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SECRET_VARIABLE = "LLAVA_PLUS_WORKER_SECRET"
 """Environment variable with the secret; an argument would show in the process list."""
 
+COLLECTOR_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""Environment variable of OpenTelemetry with the address to which `serve` sends spans."""
+
 STORE_BYTES = 512 * 1024 * 1024
 DEFAULT_DEADLINE = 60.0
 _JSON = "application/json"
@@ -95,15 +101,16 @@ def create_app(
     queue: int = QUEUE,
     store_bytes: int = STORE_BYTES,
     memory: int | None = None,
+    spans: RunSpans | None = None,
 ) -> FastAPI:
     """The app that serves `skills`; with a `secret`, only to callers that show it.
 
     At most `queue` calls of a skill wait for a slot, and uploaded and made images are kept up
     to `store_bytes`, the longest unused let go first. `memory` is what the skills' weights may
-    take together, in bytes, as `SkillRunner` says.
+    take together, in bytes, as `SkillRunner` says. With `spans` every run is traced.
     """
     runner = SkillRunner(skills, device=device, queue=queue, memory=memory)
-    routes = _Routes(runner, ImageStore(store_bytes))
+    routes = _Routes(runner, ImageStore(store_bytes), spans)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -114,6 +121,8 @@ def create_app(
             setup.cancel()
             runner.close()
             routes.close()
+            if spans:
+                await asyncio.to_thread(spans.close)
 
     app = FastAPI(
         lifespan=lifespan,
@@ -135,9 +144,10 @@ def create_app(
 class _Routes:
     """What each path does."""
 
-    def __init__(self, runner: SkillRunner, store: ImageStore) -> None:
+    def __init__(self, runner: SkillRunner, store: ImageStore, spans: RunSpans | None) -> None:
         self._runner = runner
         self._store = store
+        self._spans = spans
         # Decoding is the worker's, not a skill's: it gets threads that no skill can hold.
         self._decoding = ThreadPoolExecutor(2, thread_name_prefix="decoding")
 
@@ -208,8 +218,11 @@ class _Routes:
             call = CallRequest.model_validate_json(body)
         except ValidationError as error:
             raise BadInput(describe_validation(error)) from error
+        run_call = self._runner.call
+        if self._spans:
+            run_call = self._spans.around(name, request.headers, run_call)
         run = partial(
-            self._runner.call,
+            run_call,
             SkillUse(id=call.id, name=name, arguments=call.arguments),
             images=self._images(call.images),
             masks=call.masks,
@@ -323,12 +336,22 @@ def serve(
 
     `on_listening` gets the URL as soon as connections are taken, which is before setup is done.
     """
-    app = create_app(skills, secret=secret, device=device, queue=queue, memory=memory)
+    spans = _spans()
+    app = create_app(skills, secret=secret, device=device, queue=queue, memory=memory, spans=spans)
     serve_app(app, host=host, port=port, on_listening=on_listening)
     if app.state.runner.busy:
         # A skill that hangs would keep the interpreter from ending.
         logging.shutdown()
         os._exit(0)
+
+
+def _spans() -> RunSpans | None:
+    """Spans for a process that was told of a collector; else OpenTelemetry is not imported."""
+    if not (endpoint := os.environ.get(COLLECTOR_VARIABLE)):
+        return None
+    from .tracing import RunSpans, exporting_provider
+
+    return RunSpans(exporting_provider(endpoint, service="llava-plus-worker"))
 
 
 def serve_app(

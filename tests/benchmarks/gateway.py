@@ -1,0 +1,277 @@
+"""What the gateway costs, and whether it keeps conversations apart.
+
+    python tests/benchmarks/gateway.py [--turns 400] [--at-once 50] [--database URL]
+
+A gateway in a process of its own serves an LMM that takes a known time and says the markers of
+its own conversation, and a skill that does nothing; every turn is a reply that calls the skill
+and a reply that answers. Clients stream over loopback HTTP. A turn's overhead is its time as
+the client sees it, less the time that the LMM takes: it holds the client's own work too, and
+what the two processes wait for the cores. Memory is the gateway's, as GET /metrics tells it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+import httpx
+from llava_plus.agent.chats import Chats
+from llava_plus.agent.dispatcher import LocalDispatcher
+from llava_plus.agent.gateway.app import create_app
+from llava_plus.agent.observing.metrics import Metrics
+from llava_plus.agent.observing.watched import WatchedDispatcher, WatchedLMM
+from llava_plus.agent.settings import load_settings
+from llava_plus.agent.store.store import open_store
+from llava_plus.model.conversation import (
+    AssistantMessage,
+    Conversation,
+    SkillMessage,
+    UserMessage,
+)
+from llava_plus.model.lmm import Event, Replied, SkillUseDelta, TextDelta, Usage
+from llava_plus.skills import ImageStore, Skill, SkillOutput, SkillUse
+from llava_plus.skills.worker import listen, server_config
+from rich.console import Console
+from rich.table import Table
+from uvicorn import Server
+
+FIRST_TOKEN, NEXT_TOKEN, WORDS = 0.05, 0.01, 10
+OWN_FIRST = 2 * FIRST_TOKEN
+OWN_TURN = OWN_FIRST + WORDS * NEXT_TOKEN
+CONVERSATIONS = 200
+WARM_UP = 20
+MOST_SECONDS = 300
+
+
+class Said(SkillOutput):
+    """The text that was given."""
+
+    said: str
+
+    def summary(self) -> str:
+        return self.said
+
+
+class Noop(Skill):
+    """The skill whose own time is zero."""
+
+    name = "noop"
+    description = "Say a text again."
+    parallel = 8
+
+    def run(self, text: str) -> Said:
+        return Said(said=text)
+
+
+class Marked:
+    """Calls the skill with the newest marker, then says it with all earlier ones, word by word."""
+
+    name = "marked"
+
+    async def reply(
+        self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
+    ) -> AsyncGenerator[Event, None]:
+        """Take the known time, whatever is asked."""
+        markers = [said.text for said in conversation.messages if isinstance(said, UserMessage)]
+        last = conversation.messages[-1]
+        await asyncio.sleep(FIRST_TOKEN)
+        if not isinstance(last, SkillMessage):
+            use = SkillUse(id="", name="noop", arguments={"text": markers[-1]})
+            yield SkillUseDelta(use)
+            yield Replied(AssistantMessage(skill_uses=(use,)), Usage())
+            return
+        text = answer_to(*markers)
+        for number, word in enumerate(text.split(" ")):
+            yield TextDelta(f" {word}" if number else word)
+            await asyncio.sleep(NEXT_TOKEN)
+        yield Replied(AssistantMessage(text=text), Usage())
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+def answer_to(*markers: str) -> str:
+    """What a conversation with these requests must hear in the end: ten words."""
+    words = ["/".join(markers), *(f"word{number}" for number in range(1, WORDS - 1)), markers[-1]]
+    return " ".join(words)
+
+
+async def serve(folder: Path, database: str) -> None:
+    """The gateway's process; prints its URL, and ends when standard input is closed."""
+    metrics = Metrics()
+    settings = load_settings(
+        {"access.requests_per_minute": 10**9, "access.concurrent": 10**6, "server.page": False}
+    )
+    url = database or f"sqlite+aiosqlite:///{folder / 'chats.sqlite'}"
+    async with open_store(url, str(folder / "artifacts")) as store:
+        dispatcher = WatchedDispatcher(LocalDispatcher([Noop()]), metrics)
+        lmms = {"marked": WatchedLMM(Marked(), metrics)}
+        chats = Chats(store, lmms, dispatcher, await dispatcher.specs())
+        app = create_app(chats, settings, page=False, metrics=metrics)
+        with listen("127.0.0.1", 0) as listening:
+            server = Server(server_config(app))
+            sys.stdout.write(f"http://127.0.0.1:{listening.getsockname()[1]}\n")
+            sys.stdout.flush()
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            await asyncio.to_thread(sys.stdin.read)
+            server.should_exit = True
+            await serving
+        await dispatcher.aclose()
+
+
+@contextmanager
+def gateway(database: str) -> Iterator[str]:
+    """The URL of a gateway in a process of its own, with a database that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(Path(__file__).resolve()), "--serve", folder]
+        process = subprocess.Popen(
+            [*command, "--database", database],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={name: value for name, value in os.environ.items() if "LLAVA_PLUS" not in name},
+        )
+        try:
+            assert process.stdout
+            yield process.stdout.readline().strip()
+        finally:
+            process.communicate()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn as its client saw it, in seconds."""
+
+    answer: str
+    conversation: str
+    first: float
+    whole: float
+
+
+class Clients:
+    """Clients of one gateway."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx.AsyncClient(
+            base_url=url, timeout=60, limits=httpx.Limits(max_connections=None), trust_env=False
+        )
+
+    async def turn(self, marker: str, conversation: str | None = None) -> Turn:
+        """Ask, and read the stream to its end."""
+        body = {"messages": [{"role": "user", "content": marker}], "stream": True}
+        body |= {"model": "marked", **({"conversation": conversation} if conversation else {})}
+        said, first, ended, began = "", 0.0, False, time.perf_counter()
+        async with self.client.stream("POST", "/v1/chat/completions", json=body) as response:
+            assert response.status_code == 200, await response.aread()
+            async for line in response.aiter_lines():
+                if not line.startswith("data: "):
+                    continue
+                if ended := line == "data: [DONE]":
+                    continue
+                chunk = json.loads(line.removeprefix("data: "))
+                conversation = chunk["conversation"]
+                for choice in chunk["choices"]:
+                    said += choice["delta"].get("content") or ""
+                first = first or (time.perf_counter() - began if said else 0.0)
+        assert ended, f"{marker}: the stream broke off after {said!r}"
+        assert conversation
+        return Turn(said, conversation, first, time.perf_counter() - began)
+
+    async def right_turn(self, marker: str) -> Turn:
+        """A turn in a new conversation, whose answer is looked at."""
+        turn = await self.turn(marker)
+        assert turn.answer == answer_to(marker), f"{marker} was told {turn.answer!r}"
+        return turn
+
+    async def turns(self, count: int, *, at_once: int) -> list[Turn]:
+        """So many turns in conversations of their own, `at_once` of them at any time."""
+        numbers, done = iter(range(count)), list[Turn]()
+
+        async def work() -> None:
+            for number in numbers:
+                done.append(await self.right_turn(f"marker-{at_once}-{number}"))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(work())
+        return done
+
+    async def conversation(self, number: int) -> int:
+        """Two turns of one conversation; tells how many answers were another's, or cut short."""
+        one, other = f"first-{number}", f"second-{number}"
+        begun = await self.turn(one)
+        gone_on = await self.turn(other, begun.conversation)
+        wrong = [begun.answer != answer_to(one), gone_on.answer != answer_to(one, other)]
+        return sum(wrong)
+
+    async def memory(self) -> float:
+        """What the gateway holds, in MB."""
+        text = (await self.client.get("/metrics")).text
+        (line,) = [at for at in text.splitlines() if at.startswith("process_resident_memory_bytes")]
+        return float(line.split()[1]) / 1e6
+
+
+async def measure(url: str, count: int, at_once: int) -> None:
+    """Everything, one after another; prints the figures."""
+    clients = Clients(url)
+    console = Console()
+    await clients.turns(WARM_UP, at_once=4)
+    table = Table(title="beyond the LMM's own time, milliseconds", title_justify="left")
+    for column in ("at once", "turns", "turn p50", "p99", "first token p50", "p99", "turns/s"):
+        table.add_column(column, justify="right")
+    start = await clients.memory()
+    for together in (1, at_once):
+        began = time.perf_counter()
+        turns = await clients.turns(count if together > 1 else count // 10, at_once=together)
+        rate = len(turns) / (time.perf_counter() - began)
+        whole = [1000 * (turn.whole - OWN_TURN) for turn in turns]
+        first = [1000 * (turn.first - OWN_FIRST) for turn in turns]
+        figures = (median(whole), p99(whole), median(first), p99(first), rate)
+        table.add_row(f"{together}", f"{len(turns)}", *(f"{figure:.1f}" for figure in figures))
+    console.print(table)
+    taken = count + count // 10
+    now = await clients.memory()
+    console.print(f"memory: {start:.0f} MB before, {now:.0f} MB after {taken} more turns")
+    began = time.perf_counter()
+    wrong = await asyncio.gather(*(clients.conversation(n) for n in range(CONVERSATIONS)))
+    console.print(
+        f"{CONVERSATIONS} conversations of two turns at once: {sum(wrong)} of "
+        f"{2 * CONVERSATIONS} answers lost or mixed up, {time.perf_counter() - began:.1f} s"
+    )
+    await clients.client.aclose()
+    assert not any(wrong)
+
+
+def p99(values: list[float]) -> float:
+    return quantiles(values, n=100)[-1]
+
+
+async def bounded(url: str, count: int, at_once: int) -> None:
+    async with asyncio.timeout(MOST_SECONDS):
+        await measure(url, count, at_once)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--turns", type=int, default=400)
+    parser.add_argument("--at-once", type=int, default=50)
+    parser.add_argument("--database", default="", help="SQLite in a folder of its own if not given")
+    options = parser.parse_args()
+    if options.serve:
+        asyncio.run(serve(options.serve, options.database))
+    else:
+        with gateway(options.database) as address:
+            asyncio.run(bounded(address, options.turns, options.at_once))
