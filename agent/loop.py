@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -91,12 +92,14 @@ class TurnFinished:
     """The end of every turn, with an answer or with the `error` that kept it from one.
 
     The conversation is whole: after an error it ends before the reply that failed, so the turn
-    can be taken again from there.
+    can be taken again from there. `handed_back` are the calls of the last reply whose results
+    only the caller can bring; the turn goes on when they have joined the conversation.
     """
 
     conversation: Conversation
     steps: tuple[Step, ...]
     error: LlavaPlusError | None = None
+    handed_back: tuple[SkillUse, ...] = ()
 
     def raise_for_error(self) -> None:
         """Raise what kept the turn from its answer, if anything did."""
@@ -142,14 +145,19 @@ class Agent:
         self.turn_seconds = turn_seconds
 
     async def turn(
-        self, conversation: Conversation, store: ImageStore
+        self,
+        conversation: Conversation,
+        store: ImageStore,
+        *,
+        handed_back: AbstractSet[str] = frozenset(),
     ) -> AsyncGenerator[TurnEvent, None]:
         """Answer the last request. The last event is `TurnFinished`, also when it failed.
 
-        Closing the generator, or cancelling its reader, cancels the LMM and the calls in flight.
+        Calls of the skills `handed_back` are not run here: the turn ends with them. Closing the
+        generator, or cancelling its reader, cancels the LMM and the calls in flight.
         """
         events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
-        turn = _Turn(self, conversation, store, events.put_nowait)
+        turn = _Turn(self, conversation, store, events.put_nowait, handed_back)
         running = asyncio.create_task(turn.run())
         running.add_done_callback(lambda _: events.put_nowait(None))
         try:
@@ -177,11 +185,14 @@ class _Turn:
         conversation: Conversation,
         store: ImageStore,
         emit: Callable[[TurnEvent], None],
+        handed_back: AbstractSet[str] = frozenset(),
     ) -> None:
         self._agent = agent
         self._conversation = conversation
         self._store = store
         self._emit = emit
+        self._callers = handed_back
+        self._handed_back: tuple[SkillUse, ...] = ()
         self._deadline = time.monotonic() + agent.turn_seconds
         self._steps: list[Step] = []
         self._called: set[str] = set()
@@ -194,12 +205,15 @@ class _Turn:
                 pass
         except LlavaPlusError as raised:
             error = raised
-        self._emit(TurnFinished(self._conversation, tuple(self._steps), error))
+        end = TurnFinished(self._conversation, tuple(self._steps), error, self._handed_back)
+        self._emit(end)
 
     async def _step(self, *, last: bool) -> bool:
-        """One reply with all that it calls; true when it was the answer."""
+        """One reply with all that it calls; true when the turn ends with it."""
         replied = await self.reply(calls_allowed=not last)
-        uses = replied.message.skill_uses
+        said = replied.message.skill_uses
+        uses = tuple(use for use in said if use.name not in self._callers)
+        self._handed_back = tuple(use for use in said if use.name in self._callers)
         seconds: dict[str, float] = {}
         grown = self._conversation.reply(replied.message)
         if uses:
@@ -211,7 +225,7 @@ class _Turn:
         self._conversation = grown
         self._steps.append(Step(replied.usage, seconds))
         self._emit(StepFinished(grown, self._steps[-1]))
-        return not uses
+        return not uses or bool(self._handed_back)
 
     # --- the LMM
 

@@ -136,11 +136,18 @@ class ImageStore:
             return known
         ref, image = read_image(data, name=name)  # slow, so outside the lock
         with self._lock:
-            if ref.sha256 not in self._entries:
-                self._entries[ref.sha256] = (ref, data, image)
-                self._size += _weight(data, image)
-                self._evict()
+            self._keep((ref, data, image))
         return ref
+
+    def borrow(self, ref: ImageRef, other: ImageStore) -> bool:
+        """Keep what `other` keeps of an image, without decoding it again; false if it has not."""
+        try:
+            entry = other._use(ref.sha256)
+        except KeyError:
+            return False
+        with self._lock:
+            self._keep(entry)
+        return True
 
     def data(self, ref: ImageRef) -> bytes:
         """The bytes as they came in. Raises `KeyError` when they are not here."""
@@ -161,6 +168,13 @@ class ImageStore:
         with self._lock:
             entry = self._entries[sha256] = self._entries.pop(sha256)
         return entry
+
+    def _keep(self, entry: tuple[ImageRef, bytes, Image]) -> None:
+        ref, data, image = entry
+        if ref.sha256 not in self._entries:
+            self._entries[ref.sha256] = entry
+            self._size += _weight(data, image)
+            self._evict()
 
     def _evict(self) -> None:
         while self._max_bytes is not None and self._size > self._max_bytes:

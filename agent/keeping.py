@@ -1,0 +1,259 @@
+"""A turn while it is taken: written down when it begins and when it ends, whoever is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from ..model.conversation import Conversation
+from ..skills.calls import SkillProblem, SkillSpec
+from ..skills.errors import LlavaPlusError
+from ..skills.images import ImageStore
+from .loop import Agent, Step, StepFinished, TurnEvent, TurnFinished
+from .observing.metrics import Metrics
+from .observing.watched import watched_events
+from .store.store import LEASE_SECONDS, ConversationStore
+from .store.values import KeptConversation, KeptTurn, TurnState
+
+__all__ = ["ChatEvent", "ChatEvents", "Place", "TurnBegan", "TurnKeeper", "TurnKept", "TurnOptions"]
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class TurnOptions:
+    """How one turn is taken; what is None is as the operator set it.
+
+    `client_tools` are offered beside the skills; the turn ends where the LMM calls one of them.
+    Without `keep` nothing is written down.
+    """
+
+    lmm: str | None = None
+    skills: tuple[str, ...] | None = None
+    client_tools: tuple[SkillSpec, ...] = ()
+    max_steps: int | None = None
+    turn_seconds: float | None = None
+    keep: bool = True
+
+
+@dataclass(frozen=True)
+class TurnBegan:
+    """The request has been written down."""
+
+    turn: KeptTurn
+    conversation: KeptConversation
+
+
+@dataclass(frozen=True)
+class TurnKept:
+    """The last event: all of the turn has been written down, with its error if it has one."""
+
+    turn: KeptTurn
+    conversation: Conversation
+
+
+ChatEvent = TurnBegan | TurnEvent | TurnKept
+ChatEvents = AsyncGenerator[ChatEvent, None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Whose turn it is, and the conversation as it stands before the request."""
+
+    owner: str
+    kept: KeptConversation | None
+    parent: str | None
+    before: Conversation
+    images: ImageStore
+    lmm: str
+    options: TurnOptions
+
+
+class TurnKeeper:
+    """Takes turns, many at once, and knows those that run."""
+
+    def __init__(
+        self, store: ConversationStore, recent: ImageStore, metrics: Metrics | None = None
+    ) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._recent = recent
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._settling: set[asyncio.Task[KeptTurn]] = set()
+        self._renewing: asyncio.Task[None] | None = None
+
+    def stop(self, turn: str) -> bool:
+        """End a turn; false when it does not run here."""
+        running = self._running.get(turn)
+        return running.cancel() if running else False
+
+    async def take(self, agent: Agent, place: Place, value: Conversation) -> ChatEvents:
+        """Let the agent take the turn that `value` asks for; see `Chats` for what is told."""
+        conversation, turn = await self._begin(place, value)
+        own = frozenset(spec.name for spec in place.options.client_tools)
+        events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
+        told = agent.turn(value, place.images, handed_back=own)
+        watched = watched_events(told, self._metrics, conversation.id, turn.id)
+        taking = asyncio.create_task(_pump(watched, events))
+        taking.add_done_callback(lambda _: events.put_nowait(None))
+        progress = _Progress(value)
+        async with self._registered(turn.id, taking):
+            try:
+                yield TurnBegan(turn, conversation)
+                while (event := await events.get()) is not None:
+                    progress.note(event)
+                    yield event
+            finally:
+                # The client may be gone, and its task cancelled: the turn is kept all the same.
+                settling = asyncio.create_task(self._settle(place, turn, taking, progress))
+                self._settling.add(settling)
+                settling.add_done_callback(self._settling.discard)
+                ended = await asyncio.shield(settling)
+        yield TurnKept(ended, progress.conversation)
+
+    async def _begin(self, place: Place, value: Conversation) -> tuple[KeptConversation, KeptTurn]:
+        if not place.options.keep:
+            return _unkept(place.owner, place.lmm, value)
+        kept = place.kept or await self._store.create(
+            place.owner, place.before.skills, lmm=place.lmm
+        )
+        turn = await self._store.begin(
+            kept.id,
+            place.owner,
+            parent=place.parent,
+            before=place.before,
+            asked=value,
+            images=place.images,
+        )
+        return await self._store.conversation(kept.id, place.owner), turn
+
+    async def _settle(
+        self, place: Place, turn: KeptTurn, taking: asyncio.Task[None], progress: _Progress
+    ) -> KeptTurn:
+        """End what still runs, and write down how far the turn came."""
+        taking.cancel()
+        await asyncio.wait([taking])
+        if not taking.cancelled() and (failure := taking.exception()):
+            log.error("turn %s broke", turn.id, exc_info=failure)
+            progress.fail("InternalError", "something in this program broke; its log says what")
+        for ref in progress.conversation.images.values():
+            self._recent.borrow(ref, place.images)
+        if not place.options.keep:
+            return replace(turn, state=progress.state, error=progress.problem)
+        return await self._store.finish(
+            turn.id,
+            place.owner,
+            state=progress.state,
+            before=place.before,
+            after=progress.conversation,
+            images=place.images,
+            seconds=progress.seconds,
+            steps=[asdict(step) for step in progress.steps],
+            error=progress.problem,
+        )
+
+    @asynccontextmanager
+    async def _registered(self, turn: str, taking: asyncio.Task[None]) -> AsyncIterator[None]:
+        """Let the turn be stopped from elsewhere, and its lease be renewed, as long as it runs."""
+        self._running[turn] = taking
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew())
+        try:
+            yield
+        finally:
+            del self._running[turn]
+
+    async def _renew(self) -> None:
+        while self._running:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            if self._running:
+                try:
+                    await self._store.renew(list(self._running))
+                except LlavaPlusError as error:
+                    log.error("turns that run may be taken for interrupted: %s", error)
+
+    async def aclose(self) -> None:
+        """Stop every turn that runs, and write down how far each came."""
+        for task in [*self._running.values(), *([self._renewing] if self._renewing else [])]:
+            task.cancel()
+        with suppress(TimeoutError):  # somebody may never read on
+            async with asyncio.timeout(_STOP_SECONDS):
+                while self._running or self._settling:
+                    await asyncio.sleep(0.01)
+
+
+class _Progress:
+    """How far a turn has come."""
+
+    def __init__(self, asked: Conversation) -> None:
+        self.conversation = asked
+        self.steps: tuple[Step, ...] = ()
+        self.state = TurnState.STOPPED
+        self.problem: SkillProblem | None = None
+        self._began = time.monotonic()
+        self.seconds = 0.0
+
+    def note(self, event: TurnEvent) -> None:
+        """Take in an event."""
+        self.seconds = time.monotonic() - self._began
+        if isinstance(event, StepFinished):
+            self.conversation = event.conversation
+            self.steps = (*self.steps, event.step)
+        elif isinstance(event, TurnFinished):
+            self.conversation, self.steps = event.conversation, event.steps
+            self.state = TurnState.FINISHED
+            if event.error:
+                self.fail(event.error.kind, str(event.error))
+
+    def fail(self, kind: str, message: str) -> None:
+        """There will be no answer."""
+        self.state, self.problem = TurnState.FAILED, SkillProblem(kind=kind, message=message)
+
+
+async def _pump(turn: AsyncGenerator[TurnEvent, None], events: asyncio.Queue[Any]) -> None:
+    try:
+        async for event in turn:
+            events.put_nowait(event)
+    finally:
+        await turn.aclose()
+
+
+def _unkept(owner: str, lmm: str, value: Conversation) -> tuple[KeptConversation, KeptTurn]:
+    """Stand for a conversation and a turn that are not written down."""
+    now = datetime.now(UTC)
+    conversation = KeptConversation(
+        id="",
+        owner=owner,
+        title="",
+        lmm=lmm,
+        skills=value.skills,
+        head=None,
+        created=now,
+        updated=now,
+    )
+    turn = KeptTurn(
+        id=f"turn_{secrets.token_hex(12)}",
+        conversation="",
+        parent=None,
+        state=TurnState.RUNNING,
+        messages=value.messages,
+        images=value.images,
+        masks=value.masks,
+        seconds=0.0,
+        steps=(),
+        error=None,
+        vote=None,
+        comment="",
+        created=now,
+        finished=None,
+    )
+    return conversation, turn
