@@ -22,8 +22,8 @@ check: .venv-test/.ready  ## style and types
 	cd .types && MYPYPATH=. ../.venv-test/bin/mypy --config-file ../pyproject.toml \
 		-p llava_plus.skills -p llava_plus.model -p llava_plus.agent -p llava_plus.training_data
 
-serve: .venv/.ready  ## serve every installed skill over HTTP on loopback
-	.venv/bin/llava-plus worker --port 8601
+serve: .venv/.ready  ## the chat: its page and its API, on loopback
+	.venv/bin/llava-plus serve
 
 bench: .venv-test/.ready  ## ratios against baselines, measured in the same run
 	.venv-test/bin/python tests/benchmarks/dispatch.py
@@ -50,7 +50,7 @@ clean:
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install $(PIP_OPTIONS) constraints.txt --editable ".[demo]"
+	.venv/bin/python -m pip install $(PIP_OPTIONS) constraints.txt --editable ".[serve]"
 	touch $@
 
 .venv-test/.ready: pyproject.toml constraints.txt

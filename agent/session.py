@@ -16,6 +16,7 @@ from ..model.shipped import familiar_skills
 from ..skills.calls import SkillSpec
 from ..skills.discovery import installed_skills, load_skill
 from ..skills.errors import BadConfiguration, UnknownSkill
+from ..skills.extras import needing
 from ..skills.readiness import usable_skills
 from ..skills.skill import Skill
 from .dispatcher import Dispatcher, LocalDispatcher
@@ -23,11 +24,13 @@ from .loop import Agent
 from .together import together
 
 __all__ = [
+    "Parts",
     "Session",
     "SessionOptions",
     "chosen_device",
     "load_skills",
     "open_lmm",
+    "open_parts",
     "open_session",
 ]
 
@@ -40,11 +43,13 @@ class SessionOptions:
 
     `skills=None` offers every skill that lacks nothing and that suits the LMM. They run on
     `workers`, or in one process that is started for them; with `plan` they are only read about.
+    The tools of the MCP servers `mcp`, URLs or command lines, are offered beside them.
     """
 
     lmm: str
     skills: tuple[str, ...] | None = None
     workers: tuple[str, ...] = ()
+    mcp: tuple[str, ...] = ()
     device: str = "cpu"
     max_steps: int = 6
     turn_seconds: float = 120.0
@@ -65,26 +70,56 @@ class Session:
         return Conversation(skills=self.skills)
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What takes turns: LMMs in the order in which they were named, skills and their workers."""
+
+    lmms: tuple[LMM, ...]
+    dispatcher: Dispatcher
+    skills: tuple[SkillSpec, ...]
+
+
 @asynccontextmanager
 async def open_session(options: SessionOptions) -> AsyncIterator[Session]:
     """Load the LMM and start the workers, both at once; stop and close all at the end.
 
     Raises `BadConfiguration`, `UnknownSkill` or `WorkerUnavailable` when there is no such thing.
     """
+    async with open_parts(options, [options.lmm]) as parts:
+        agent = Agent(
+            parts.lmms[0],
+            parts.dispatcher,
+            max_steps=options.max_steps,
+            turn_seconds=options.turn_seconds,
+        )
+        yield Session(agent, parts.skills)
+
+
+@asynccontextmanager
+async def open_parts(options: SessionOptions, lmms: Sequence[str]) -> AsyncIterator[Parts]:
+    """As `open_session`, for several LMMs, whose names stand for the one of `options`.
+
+    The skills on offer are those that suit the first.
+    """
     device = chosen_device(options.device)
-    unfamiliar = _unfamiliar(options.lmm)
+    unfamiliar = _unfamiliar(lmms[0])
     async with AsyncExitStack() as stack:
         async with together() as group:
-            # In a thread, so that only the longer of the two is waited for.
-            loading = group.create_task(asyncio.to_thread(_open_focused, options, device))
+            # In threads, so that only the longest of them all is waited for.
+            loading = [
+                group.create_task(asyncio.to_thread(_open_focused, name, options.offer, device))
+                for name in lmms
+            ]
             starting = group.create_task(_open_dispatcher(options, device, unfamiliar, stack))
-        lmm, dispatcher = loading.result(), starting.result()
-        stack.push_async_callback(lmm.aclose)
+        opened, dispatcher = tuple(task.result() for task in loading), starting.result()
+        for lmm in opened:
+            stack.push_async_callback(lmm.aclose)
         specs = _restricted(await dispatcher.specs(), options.skills, unfamiliar)
-        agent = Agent(
-            lmm, dispatcher, max_steps=options.max_steps, turn_seconds=options.turn_seconds
-        )
-        yield Session(agent, specs)
+        if options.mcp:
+            with needing("mcp", "--mcp"):
+                from .mcp.source import with_servers
+            dispatcher, specs = await with_servers(dispatcher, specs, options.mcp, stack)
+        yield Parts(opened, dispatcher, specs)
 
 
 def open_lmm(name: str, device: str) -> LMM:
@@ -94,13 +129,13 @@ def open_lmm(name: str, device: str) -> LMM:
     return opening.open_lmm(name, device=device)
 
 
-def _open_focused(options: SessionOptions, device: str) -> LMM:
-    if options.offer is None:
-        return open_lmm(options.lmm, device)
+def _open_focused(name: str, offer: int | None, device: str) -> LMM:
+    if offer is None:
+        return open_lmm(name, device)
     from .focus import FocusedLMM, open_shortlist
 
     shortlist = open_shortlist()
-    return FocusedLMM(open_lmm(options.lmm, device), shortlist, offered=options.offer)
+    return FocusedLMM(open_lmm(name, device), shortlist, offered=offer)
 
 
 def load_skills(

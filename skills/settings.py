@@ -25,7 +25,15 @@ from .discovery import installed_skills
 from .errors import BadConfiguration
 from .skill import describe_validation
 
-__all__ = ["CONFIG_VARIABLE", "backend_name", "create_backend", "skill_settings"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "backend_name",
+    "backend_variable",
+    "create_backend",
+    "read_config",
+    "skill_settings",
+    "unknown_name",
+]
 
 CONFIG_VARIABLE = "LLAVA_PLUS_CONFIG"
 DEFAULT_FILE = "llava-plus.toml"
@@ -47,7 +55,7 @@ def create_backend(skill: str) -> Any:
     for key in settings:
         if key not in options:
             where = f"setting of the backend {name!r} in [skills.{skill}]"
-            raise BadConfiguration(_unknown(where, key, ["backend", *options]))
+            raise BadConfiguration(unknown_name(where, key, ["backend", *options]))
     try:
         return backend(**settings)
     except ValidationError as error:
@@ -67,46 +75,58 @@ def _chosen(skill: str) -> tuple[str, dict[str, Any]]:
     backends, settings = BACKENDS[skill], skill_settings(skill)
     name = settings.pop("backend", next(iter(backends)))
     if name not in backends:
-        raise BadConfiguration(_unknown(f"backend of the skill {skill!r}", name, backends))
+        raise BadConfiguration(unknown_name(f"backend of the skill {skill!r}", name, backends))
     return name, settings
 
 
 def skill_settings(skill: str) -> dict[str, Any]:
     """The settings of one skill. Raises `BadConfiguration` when the file cannot be read."""
-    path = Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
-    settings = dict(_read_skills(path).get(skill, {}))
-    variable = f"LLAVA_PLUS_{skill.upper().replace('-', '_')}_BACKEND"
-    override = os.environ.get(variable)
+    settings = dict(_read_skills().get(skill, {}))
+    override = os.environ.get(backend_variable(skill))
     if override and override != settings.get("backend"):
         return {"backend": override}  # options in the file were meant for another backend
     return settings
 
 
-def _read_skills(path: Path) -> dict[str, dict[str, Any]]:
+def backend_variable(skill: str) -> str:
+    """The environment variable that names the backend of `skill`."""
+    return f"LLAVA_PLUS_{skill.upper().replace('-', '_')}_BACKEND"
+
+
+def read_config() -> tuple[Path, dict[str, Any]]:
+    """The file of settings, and what is in it: nothing when there is no file and none was named.
+
+    Raises `BadConfiguration` when it cannot be read.
+    """
+    path = Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
     try:
-        text = path.read_text(encoding="utf-8")
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         if os.environ.get(CONFIG_VARIABLE):
             raise BadConfiguration(f"{CONFIG_VARIABLE} names {path}, which is not there") from error
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfiguration(f"{path} cannot be read: {error}") from error
-    try:
-        skills = tomllib.loads(text).get("skills", {})
+        return path, {}
     except tomllib.TOMLDecodeError as error:
         raise BadConfiguration(f"{path} is not TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfiguration(f"{path} cannot be read: {error}") from error
+
+
+def _read_skills() -> dict[str, dict[str, Any]]:
+    path, config = read_config()
+    skills = config.get("skills", {})
     known = sorted({*BACKENDS, *installed_skills()})
     if not isinstance(skills, dict):
         raise BadConfiguration(f"{path}: 'skills' must be a table, such as [skills.detect]")
     for name, table in skills.items():
         if name not in known:
-            raise BadConfiguration(f"{path}: {_unknown('skill', name, known)}")
+            raise BadConfiguration(f"{path}: {unknown_name('skill', name, known)}")
         if not isinstance(table, dict):
             raise BadConfiguration(f"{path}: {name!r} must be a table: [skills.{name}]")
     return skills
 
 
-def _unknown(what: str, name: object, known: Iterable[str]) -> str:
+def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
+    """What to say of a name that is not among those `known`, with the one that was meant."""
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -12,7 +12,14 @@ from ...skills.images import ImageRef, ImageStore, read_file
 from ..profiles import PROFILES
 from ..session import SessionOptions
 
-__all__ = ["adding", "out_option", "read_images", "session_options", "with_session_options"]
+__all__ = [
+    "NAMES",
+    "adding",
+    "out_option",
+    "read_images",
+    "session_options",
+    "with_session_options",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,6 +33,8 @@ class _Names(click.ParamType[tuple[str, ...]]):
         names = value.split(",") if isinstance(value, str) else value
         return tuple(name.strip() for name in names if name.strip())
 
+
+NAMES = _Names()
 
 _SESSION_OPTIONS = (
     click.option(
@@ -43,7 +52,7 @@ _SESSION_OPTIONS = (
         help="embedded, a folder, a name on the hub, or URL#MODEL of an OpenAI-compatible server.",
     ),
     click.option("--device", help="cpu, cuda or auto. [default: of the profile]"),
-    click.option("--skills", type=_Names(), help="Offer only these skills; '' offers none."),
+    click.option("--skills", type=NAMES, help="Offer only these skills; '' offers none."),
     click.option(
         "--offer",
         type=click.IntRange(min=2),
@@ -55,6 +64,12 @@ _SESSION_OPTIONS = (
         metavar="URL",
         multiple=True,
         help="Use this running worker instead of starting one; may be repeated.",
+    ),
+    click.option(
+        "--mcp",
+        metavar="URL|COMMAND",
+        multiple=True,
+        help="Offer the tools of this MCP server too; may be repeated.",
     ),
     click.option(
         "--max-steps",
@@ -103,6 +118,7 @@ def session_options(
     device: str | None,
     skills: tuple[str, ...] | None,
     workers: tuple[str, ...],
+    mcp: tuple[str, ...] = (),
     offer: int | None,
     max_steps: int,
     turn_seconds: float,
@@ -118,6 +134,7 @@ def session_options(
         lmm=lmm or chosen.lmm or "",
         skills=skills,
         workers=workers,
+        mcp=mcp,
         device=device or chosen.device,
         max_steps=max_steps,
         turn_seconds=turn_seconds,

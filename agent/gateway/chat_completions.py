@@ -1,0 +1,176 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...skills.streaming import unless_gone
+from ..chats import ChatEvent, TurnBegan
+from .errors import ErrorBody
+from .problems import documented, problem_of
+from .requests import StrictRoute
+from .routing import ChatCaller, access_of, chats_of, reader_of
+from .skill_events import usage_of
+from .sse import DONE, EventStream, encode_event
+from .turns import Heard, Piece, begun, held
+from .wanted import Wanted, options_of, turn_wanted
+from .wire import (
+    CalledFunction,
+    ChatRequest,
+    Chunk,
+    ChunkChoice,
+    Completion,
+    CompletionChoice,
+    CompletionMessage,
+    CompletionUsage,
+    Delta,
+    Finish,
+    ToolCall,
+    ToolCallDelta,
+)
+
+__all__ = ["router"]
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(route_class=StrictRoute, tags=["chat"])
+
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_OK: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer, or its chunks as server-sent events.", "content": _STREAM}
+}
+
+
+@router.post(
+    "/v1/chat/completions",
+    response_model=Completion,
+    responses=_OK | documented(404, 409, 502, 504),
+)
+async def create_chat_completion(
+    request: Request, body: ChatRequest, caller: ChatCaller
+) -> Response:
+    """Answer the last message, calling skills on the way; calls of the client's tools come back."""
+    chats = chats_of(request)
+    model = body.model or next(iter(chats.lmms))
+    wanted = Wanted(
+        messages=body.messages,
+        options=options_of(chats, body, body.tools or ()),
+        conversation=body.conversation,
+    )
+    events = held(
+        access_of(request), caller, turn_wanted(chats, wanted, reader_of(request, caller))
+    )
+    if not body.stream:
+        whole = await unless_gone(request, _whole(body, model, events))
+        return Response(whole.model_dump_json(exclude_unset=True), media_type="application/json")
+    return EventStream(_encoded(body, _head(await begun(events), model), events))
+
+
+# --- from a turn to the answer
+
+
+async def _whole(
+    body: ChatRequest, model: str, events: AsyncGenerator[ChatEvent, None]
+) -> Completion:
+    heard = Heard()
+    began: TurnBegan | None = None
+    async with aclosing(events):
+        async for event in events:
+            began = event if isinstance(event, TurnBegan) else began
+            heard.take(event)
+    assert began is not None
+    message: dict[str, Any] = {"role": "assistant", "content": heard.text or None, "refusal": None}
+    if heard.handed_back:
+        message["tool_calls"] = _tool_calls(heard)
+    if heard.skill_events and body.skill_events is not False:
+        message["skill_events"] = heard.skill_events
+    choice = CompletionChoice(
+        index=0,
+        message=CompletionMessage(**message),
+        logprobs=None,
+        finish_reason=_finish(heard),
+    )
+    return Completion(
+        **_head(began, model),
+        object="chat.completion",
+        choices=[choice],
+        usage=usage_of(heard.steps),
+    )
+
+
+async def _encoded(
+    body: ChatRequest, head: Mapping[str, Any], events: AsyncGenerator[ChatEvent, None]
+) -> AsyncGenerator[bytes, None]:
+    """The turn as server-sent events; what keeps it from an answer is the last of them."""
+    try:
+        async with aclosing(_chunks(body, head, events)) as chunks:
+            async for chunk in chunks:
+                yield encode_event(chunk.model_dump_json(exclude_unset=True))
+        yield DONE
+    except Exception as error:  # told here, where there is still somebody to tell
+        problem = problem_of(error)
+        if problem.status == 500:
+            log.error("a stream broke off", exc_info=error)
+        yield encode_event(ErrorBody(error=problem.detail).model_dump_json())
+
+
+async def _chunks(
+    body: ChatRequest, head: Mapping[str, Any], events: AsyncGenerator[ChatEvent, None]
+) -> AsyncGenerator[Chunk, None]:
+    heard = Heard()
+    async with aclosing(events):
+        yield _chunk(head, Delta(role="assistant", content=""))
+        async for event in events:
+            for piece in heard.take(event):
+                if piece.text or (piece.skill_event and body.skill_events is not False):
+                    yield _told(head, piece)
+    if heard.handed_back:
+        calls = enumerate(_tool_calls(heard))
+        deltas = [ToolCallDelta(index=index, **call.model_dump()) for index, call in calls]
+        yield _chunk(head, Delta(tool_calls=deltas))
+    yield _chunk(head, Delta(), finish=_finish(heard))
+    if body.stream_options and body.stream_options.include_usage:
+        yield _usage_chunk(head, usage_of(heard.steps))
+
+
+def _head(began: TurnBegan, model: str) -> dict[str, Any]:
+    return {
+        "id": began.turn.id,
+        "created": int(began.turn.created.timestamp()),
+        "model": model,
+        "conversation": began.conversation.id or None,
+    }
+
+
+def _chunk(head: Mapping[str, Any], delta: Delta, *, finish: Finish | None = None) -> Chunk:
+    choice = ChunkChoice(index=0, delta=delta, logprobs=None, finish_reason=finish)
+    return Chunk(**head, object="chat.completion.chunk", choices=[choice])
+
+
+def _told(head: Mapping[str, Any], piece: Piece) -> Chunk:
+    if piece.skill_event is None:
+        return _chunk(head, Delta(content=piece.text))
+    return _chunk(head, Delta()).model_copy(update={"skill_event": piece.skill_event})
+
+
+def _usage_chunk(head: Mapping[str, Any], usage: CompletionUsage) -> Chunk:
+    return Chunk(**head, object="chat.completion.chunk", choices=[], usage=usage)
+
+
+def _finish(heard: Heard) -> Finish:
+    return "tool_calls" if heard.handed_back else "stop"
+
+
+def _tool_calls(heard: Heard) -> list[ToolCall]:
+    calls = [use.tool_call() for use in heard.handed_back]
+    return [
+        ToolCall(id=call["id"], type="function", function=CalledFunction(**call["function"]))
+        for call in calls
+    ]
