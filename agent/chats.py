@@ -70,6 +70,7 @@ class Chats:
         self.max_steps = max_steps
         self.turn_seconds = turn_seconds
         self._recent = ImageStore(_RECENT_BYTES)
+        self._open: list[tuple[str, ImageStore]] = []
         self._keeper = TurnKeeper(store, self._recent, metrics)
 
     # --- the ways in which a turn begins
@@ -102,13 +103,14 @@ class Chats:
         conversation: str,
         results: Sequence[SkillResult],
         *,
+        parent: str | None = None,
         options: TurnOptions = _DEFAULT,
     ) -> ChatEvents:
         """Go on with what the client's own tools brought.
 
         Raises `BadInput` unless these are the results of exactly the calls that were handed back.
         """
-        return self._turn(lambda: self._brought(owner, conversation, results, options))
+        return self._turn(lambda: self._brought(owner, conversation, results, parent, options))
 
     def go_on(
         self,
@@ -126,10 +128,12 @@ class Chats:
         await self.store.turn(turn, owner)
         return self._keeper.stop(turn)
 
-    async def image(self, owner: str, sha256: str) -> bytes:
-        """The bytes of an image in one of the owner's conversations."""
-        _, data = await self.store.artifact(sha256, owner)
-        return data
+    async def image(self, owner: str, sha256: str) -> tuple[ImageRef, bytes]:
+        """An image of one of the owner's conversations, or of a turn that still runs."""
+        for whose, images in self._open:
+            if whose == owner and (ref := images.get(sha256)):
+                return ref, images.data(ref)
+        return await self.store.artifact(sha256, owner)
 
     async def aclose(self) -> None:
         """Stop every turn that runs, and write down how far each came."""
@@ -144,9 +148,14 @@ class Chats:
             max_steps=options.max_steps or self.max_steps,
             turn_seconds=options.turn_seconds or self.turn_seconds,
         )
-        async with aclosing(self._keeper.take(agent, place, value)) as events:
-            async for event in events:
-                yield event
+        opened = (place.owner, place.images)
+        self._open.append(opened)
+        try:
+            async with aclosing(self._keeper.take(agent, place, value)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._open.remove(opened)
 
     # --- what is asked
 
@@ -159,6 +168,8 @@ class Chats:
         options: TurnOptions,
     ) -> _Prepared:
         place = await self._place(owner, conversation, parent, options)
+        if waiting := ", ".join(sorted(_waiting(place.before))):
+            raise BadInput(f"the results of these calls are waited for before a request: {waiting}")
         value = place.before.ask(asked.text, await _checked(place.images, asked.images))
         if asked.boxes or asked.points or asked.masks:
             value = value.mark(boxes=asked.boxes, points=asked.points, masks=asked.masks)
@@ -188,9 +199,10 @@ class Chats:
         owner: str,
         conversation: str,
         results: Sequence[SkillResult],
+        parent: str | None,
         options: TurnOptions,
     ) -> _Prepared:
-        place = await self._place(owner, conversation, None, options)
+        place = await self._place(owner, conversation, parent, options)
         waiting = _waiting(place.before)
         if not waiting or {result.id for result in results} != waiting:
             ids = ", ".join(sorted(waiting)) or "none"
@@ -247,10 +259,14 @@ class Chats:
         return name
 
     def _offered(self, skills: Sequence[SkillSpec], options: TurnOptions) -> tuple[SkillSpec, ...]:
-        """The skills of a turn, the client's own last; hers win over ours of the same name."""
-        offered = {spec.name: spec for spec in skills}
+        """The skills of a turn, the client's own last; hers win over ours of the same name.
+
+        Of those that a conversation began with, the ones that are still there.
+        """
+        here = {spec.name: spec for spec in self.skills}
+        offered = {spec.name: spec for spec in skills if spec.name in here}
         if options.skills is not None:
-            known = {**{spec.name: spec for spec in self.skills}, **offered}
+            known = {**here, **offered}
             for name in options.skills:
                 if name not in known:
                     names = ", ".join(known) or "none"

@@ -76,8 +76,11 @@ def command(
     without = {"server.page": no_page, "server.mcp": no_mcp}
     left_out = {key: False if given else None for key, given in without.items()}
     settings = settings_of(config, {**_overrides(options), **left_out})
-    _set_up_telemetry(settings)
-    asyncio.run(_serve(settings, open_browser=open_browser))
+    close_tracing = _set_up_telemetry(settings)
+    try:
+        asyncio.run(_serve(settings, open_browser=open_browser))
+    finally:
+        close_tracing()
 
 
 def _overrides(options: dict[str, Any]) -> dict[str, Any]:
@@ -100,14 +103,15 @@ def _overrides(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _set_up_telemetry(settings: Settings) -> None:
+def _set_up_telemetry(settings: Settings) -> Callable[[], None]:
+    """Begin to log and trace; what is given back ends the tracing."""
     with needing("gateway", "the server"):
         from ..observing.logs import setup_logging
         from ..observing.tracing import setup_tracing
 
     logging.getLogger().handlers.clear()  # the command line's own
     setup_logging(settings.telemetry.json_logs, settings.telemetry.log_level)
-    setup_tracing(settings.telemetry.otlp_endpoint)
+    return setup_tracing(settings.telemetry.otlp_endpoint)
 
 
 async def _serve(settings: Settings, *, open_browser: bool) -> None:

@@ -128,7 +128,7 @@ async def delete_file(request: Request, file_id: Id, caller: ChatCaller) -> File
 @router.get("/v1/artifacts/{sha256}", response_class=Response, responses=_IMAGE | documented(404))
 async def artifact(request: Request, sha256: Sha256, caller: ChatCaller) -> Response:
     """An image of one of the caller's conversations: one that was sent, or that a skill made."""
-    ref, data = await chats_of(request).store.artifact(sha256, caller.owner)
+    ref, data = await chats_of(request).image(caller.owner, sha256)
     return _image(data, ref.media_type)
 
 

@@ -77,9 +77,9 @@ async def _next_turn(
                 owner, asked, conversation=conversation, parent=wanted.parent, options=options
             )
         case ToolSaid():
-            names = await _called(chats, owner, conversation)
+            names = await _called(chats, owner, conversation, wanted.parent)
             results = results_in(_last_results(wanted.messages), names)
-            return chats.bring(owner, conversation, results, options=options)
+            return chats.bring(owner, conversation, results, parent=wanted.parent, options=options)
         case _:
             raise BadField("the last message must be a request or a result", param=wanted.root)
 
@@ -93,10 +93,12 @@ def _last_results(messages: Sequence[Said]) -> list[ToolSaid]:
     return results
 
 
-async def _called(chats: Chats, owner: str, conversation: str) -> dict[str, str]:
-    """The names of all that has been called in a conversation, by the ids of calls."""
-    kept = await chats.store.conversation(conversation, owner)
-    path = await chats.store.path(kept.head, owner) if kept.head else []
+async def _called(
+    chats: Chats, owner: str, conversation: str, parent: str | None
+) -> dict[str, str]:
+    """The names of all that has been called up to a turn, by the ids of calls."""
+    last = parent or (await chats.store.conversation(conversation, owner)).head
+    path = await chats.store.path(last, owner) if last else []
     said = [m for turn in path for m in turn.messages if isinstance(m, AssistantMessage)]
     return {use.id: use.name for message in said for use in message.skill_uses}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from llava_plus.agent.chats import Asked, ChatEvent, Chats, TurnBegan, TurnKept, TurnOptions
 from llava_plus.agent.dispatcher import LocalDispatcher
-from llava_plus.agent.loop import CallsDecided, TextDelta, TurnFinished
+from llava_plus.agent.loop import CallsDecided, StepFinished, TextDelta, TurnFinished
 from llava_plus.agent.store.store import ConversationStore, open_store
 from llava_plus.agent.store.values import NotKept, TurnState
 from llava_plus.model.conversation import Conversation, SkillMessage, UserMessage
@@ -72,7 +72,8 @@ async def test_a_turn_is_told_as_it_happens_and_can_be_read_again(
     again = await store.turn(last.turn.id, OWNER)
     assert again.messages == last.conversation.messages
     assert set(again.images) == {"img_1", "img_2"}
-    data = await chats.image(OWNER, again.images["img_2"].sha256)
+    ref, data = await chats.image(OWNER, again.images["img_2"].sha256)
+    assert ref == again.images["img_2"]
     assert data.startswith(b"\x89PNG")
     with pytest.raises(NotKept):
         await chats.image("another", again.images["img_2"].sha256)
@@ -167,7 +168,9 @@ async def test_a_turn_that_failed_says_why_and_can_be_taken_again(
 async def test_calls_of_the_clients_own_tools_are_handed_back_and_their_results_taken_in(
     store: ConversationStore,
 ) -> None:
-    lmm = ScriptedLMM([[use("look_up", "a", word="x"), use("noop", "b", text="y")], "It is."])
+    lmm = ScriptedLMM(
+        [[use("look_up", "a", word="x"), use("noop", "b", text="y")], "It is.", "Yes."]
+    )
     chats = await chats_of(store, lmm)
     options = TurnOptions(client_tools=(LOOK_UP,))
     events = await events_of(chats.ask(OWNER, Asked("What is x?"), options=options))
@@ -184,6 +187,30 @@ async def test_calls_of_the_clients_own_tools_are_handed_back_and_their_results_
     assert ended.conversation.answer == "It is."
     texts = [m.result.text for m in lmm.asked[1].messages if isinstance(m, SkillMessage)]
     assert texts == ["y", "A letter."]
+    await kept(chats.ask(OWNER, Asked("Thanks."), conversation=conversation))
+    assert [spec.name for spec in lmm.asked[2].skills] == ["noop", "look", "paint", "slow"]
+
+
+async def test_nothing_is_asked_while_the_clients_results_are_waited_for(
+    store: ConversationStore,
+) -> None:
+    chats = await chats_of(store, ScriptedLMM([use("look_up", "a", word="x")]))
+    options = TurnOptions(client_tools=(LOOK_UP,))
+    turn = (await kept(chats.ask(OWNER, Asked("What is x?"), options=options))).turn
+    with pytest.raises(BadInput, match="waited for"):
+        await kept(chats.ask(OWNER, Asked("And y?"), conversation=turn.conversation))
+
+
+async def test_an_image_is_to_be_had_as_soon_as_it_is_made(store: ConversationStore) -> None:
+    chats = await chats_of(store, ScriptedLMM([use("paint", colour="blue"), "A picture."]))
+    seen = []
+    async for event in chats.ask(OWNER, Asked("Paint something.")):
+        if isinstance(event, StepFinished) and event.conversation.images:
+            made = event.conversation.images["img_1"]
+            seen.append((await chats.image(OWNER, made.sha256))[0] == made)
+            with pytest.raises(NotKept):
+                await chats.image("another", made.sha256)
+    assert seen == [True, True]
 
 
 async def test_a_history_that_a_client_brings_is_kept_as_a_conversation(
