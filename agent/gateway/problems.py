@@ -139,7 +139,7 @@ async def _tell_invalid(request: Request, error: Exception) -> Response:
     found = [(_place(problem["loc"], error.body), problem) for problem in error.errors()]
     place, problem = max(found, key=lambda one: len(one[0]))
     param = ".".join(map(str, place)) or None
-    message = problem.get("ctx", {}).get("error", problem["msg"])
+    message = str(problem.get("ctx", {}).get("error", problem["msg"]))
     told = f"{param}: {message}" if param else message
     return error_response(400, told, type=_INVALID, param=param)
 
@@ -155,9 +155,9 @@ def _place(location: Sequence[int | str], body: Any) -> list[int | str]:
         there = (
             step < len(value)
             if isinstance(value, list) and isinstance(step, int)
-            else (isinstance(value, dict) and step in value)
+            else (isinstance(value, Mapping) and step in value)
         )
-        missing = isinstance(value, dict) and number == len(steps) - 1
+        missing = isinstance(value, Mapping) and number == len(steps) - 1
         if there or missing:
             place.append(step)
         value = value[step] if there else value

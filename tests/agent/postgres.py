@@ -10,12 +10,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["postgres"]
+__all__ = ["Postgres", "postgres", "postgres_server"]
 
 _SECONDS = 60
 _QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB"}
@@ -24,6 +25,13 @@ _QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB"}
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a database that is empty at first; skips where no PostgreSQL is installed."""
+    with postgres_server() as server:
+        yield server.url
+
+
+@contextmanager
+def postgres_server() -> Iterator[Postgres]:
+    """A server of its own that runs; skips where no PostgreSQL is installed."""
     binaries = _binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL on this machine")
@@ -32,27 +40,48 @@ def postgres() -> Iterator[str]:
     if user:
         shutil.chown(folder, **user)
     try:
-        yield from _serving(binaries, folder, user)
+        server = Postgres(binaries, folder, user)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(folder)
 
 
-def _serving(binaries: Path, folder: Path, user: dict[str, Any]) -> Iterator[str]:
-    data = folder / "data"
-    made = [binaries / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-E", "UTF8", "-N"]
-    options = {"cwd": folder, "stdout": subprocess.DEVNULL, **user}
-    subprocess.run([*made, "--locale=C"], check=True, **options)
-    port = _free_port()
-    settings = [f"--{name}={value}" for name, value in _QUICK.items()]
-    with (folder / "log").open("wb") as log:
-        command = [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder, *settings]
-        server = subprocess.Popen([*command, "-h", "127.0.0.1"], stderr=log, **options)
-    try:
-        _wait(server, folder / "log")
-        yield f"postgresql+asyncpg://tests@127.0.0.1:{port}/postgres"
-    finally:
-        server.terminate()
-        server.wait(_SECONDS)
+class Postgres:
+    """A server whose files are in `folder`; it can be killed and started again."""
+
+    def __init__(self, binaries: Path, folder: Path, user: dict[str, Any]) -> None:
+        port = _free_port()
+        self.url = f"postgresql+asyncpg://tests@127.0.0.1:{port}/postgres"
+        self._options = {"cwd": folder, "stdout": subprocess.DEVNULL, **user}
+        self._log = folder / "log"
+        data = folder / "data"
+        made: list[Any] = [binaries / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-N"]
+        subprocess.run([*made, "-E", "UTF8", "--locale=C"], check=True, **self._options)
+        settings = [f"--{name}={value}" for name, value in _QUICK.items()]
+        command: list[Any] = [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder]
+        self._command = [*command, "-h", "127.0.0.1", *settings]
+
+    def start(self) -> None:
+        """Run it, and wait until it answers."""
+        with self._log.open("wb") as log:
+            process: subprocess.Popen[bytes]
+            process = subprocess.Popen(self._command, stderr=log, **self._options)
+        self._process = process
+        _wait(process, self._log)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._process.terminate()
+        self._process.wait(_SECONDS)
+
+    def kill(self) -> None:
+        """End its first process as the kernel does when memory is short; the others follow."""
+        self._process.kill()
+        self._process.wait(_SECONDS)
 
 
 def _binaries() -> Path | None:
