@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +18,9 @@ from ..skills.errors import BadConfiguration, BadSkillUse, SkillError, UnknownSk
 __all__ = ["UseChecker", "problem_of"]
 
 _LONGEST = 400
+_REMEMBERED = 4096
+_sound: set[bytes] = set()
+"""Hashes of schemas that were checked and are sound."""
 
 
 class UseChecker:
@@ -45,7 +50,7 @@ def problem_of(error: SkillError) -> SkillProblem:
 
 def _validator(spec: SkillSpec) -> Draft202012Validator:
     try:
-        Draft202012Validator.check_schema(spec.parameters)
+        _check_schema(spec.parameters)
     except SchemaError as error:
         raise BadConfiguration(
             f"skill {spec.name!r}: its parameters are no JSON schema: {error.message}"
@@ -53,6 +58,16 @@ def _validator(spec: SkillSpec) -> Draft202012Validator:
     # An empty registry, because the default one fetches what a "$ref" names from the network.
     registry: Registry[Any] = Registry()
     return Draft202012Validator(spec.parameters, registry=registry)
+
+
+def _check_schema(schema: dict[str, Any]) -> None:
+    """Raises `SchemaError`. That takes milliseconds, and turns see the same schemas again."""
+    digest = hashlib.sha256(json.dumps(schema).encode()).digest()
+    if digest not in _sound:
+        Draft202012Validator.check_schema(schema)
+        if len(_sound) >= _REMEMBERED:
+            _sound.clear()
+        _sound.add(digest)
 
 
 def _describe(error: ValidationError) -> str:

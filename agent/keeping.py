@@ -6,10 +6,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from ..model.conversation import Conversation
@@ -19,14 +20,17 @@ from ..skills.images import ImageStore
 from .loop import Agent, Step, StepFinished, TurnEvent, TurnFinished
 from .observing.metrics import Metrics
 from .observing.watched import watched_events
+from .store.rows import first_request
 from .store.store import LEASE_SECONDS, ConversationStore
-from .store.values import KeptConversation, KeptTurn, TurnState
+from .store.values import KeptConversation, KeptTurn, StoreUnavailable, TurnState
 
 __all__ = ["ChatEvent", "ChatEvents", "Place", "TurnBegan", "TurnKeeper", "TurnKept", "TurnOptions"]
 
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 5.0
+_PATIENCE = 15.0
+"""Seconds for which a turn that is over waits for a store that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -123,18 +127,24 @@ class TurnKeeper:
     async def _begin(self, place: Place, value: Conversation) -> tuple[KeptConversation, KeptTurn]:
         if not place.options.keep:
             return _unkept(place.owner, place.lmm, value)
-        kept = place.kept or await self._store.create(
-            place.owner, place.before.skills, lmm=place.lmm
-        )
+        if place.kept is None:
+            return await self._store.open(
+                place.owner,
+                lmm=place.lmm,
+                before=place.before,
+                asked=value,
+                images=place.images,
+            )
         turn = await self._store.begin(
-            kept.id,
+            place.kept.id,
             place.owner,
             parent=place.parent,
             before=place.before,
             asked=value,
             images=place.images,
         )
-        return await self._store.conversation(kept.id, place.owner), turn
+        title = place.kept.title or first_request(turn.messages)
+        return replace(place.kept, title=title, head=turn.id, updated=turn.created), turn
 
     async def _settle(
         self, place: Place, turn: KeptTurn, taking: asyncio.Task[None], progress: _Progress
@@ -149,7 +159,8 @@ class TurnKeeper:
             self._recent.borrow(ref, place.images)
         if not place.options.keep:
             return replace(turn, state=progress.state, error=progress.problem)
-        return await self._store.finish(
+        finish = partial(
+            self._store.finish,
             turn.id,
             place.owner,
             state=progress.state,
@@ -160,6 +171,7 @@ class TurnKeeper:
             steps=[asdict(step) for step in progress.steps],
             error=progress.problem,
         )
+        return await _patiently(finish)
 
     @asynccontextmanager
     async def _registered(self, turn: str, taking: asyncio.Task[None]) -> AsyncIterator[None]:
@@ -225,6 +237,23 @@ async def _pump(turn: AsyncGenerator[TurnEvent, None], events: asyncio.Queue[Any
             events.put_nowait(event)
     finally:
         await turn.aclose()
+
+
+async def _patiently(finish: Callable[[], Awaitable[KeptTurn]]) -> KeptTurn:
+    """Try again, ever less often, while the store is unavailable: an answer is worth waiting for.
+
+    Raises `StoreUnavailable` when it still is after `_PATIENCE`.
+    """
+    until, pause = time.monotonic() + _PATIENCE, 0.25
+    while True:
+        try:
+            return await finish()
+        except StoreUnavailable as error:
+            if time.monotonic() + pause > until:
+                raise
+            log.warning("a turn cannot be kept yet: %s", error)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 2.0)
 
 
 def _unkept(owner: str, lmm: str, value: Conversation) -> tuple[KeptConversation, KeptTurn]:

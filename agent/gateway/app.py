@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -47,8 +48,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # A full garbage collection over all that is imported takes 0.1 s, and finds nothing.
+        gc.freeze()
         yield
         await chats.aclose()
+        gc.unfreeze()
 
     app = _Gateway(
         title="LLaVA-Plus",

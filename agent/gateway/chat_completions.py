@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,7 +20,7 @@ from .requests import StrictRoute
 from .routing import ChatCaller, access_of, chats_of, reader_of
 from .skill_events import usage_of
 from .sse import DONE, EventStream, encode_event
-from .turns import Heard, Piece, begun, held
+from .turns import Heard, begun, held
 from .wanted import Wanted, options_of, turn_wanted
 from .wire import (
     CalledFunction,
@@ -112,7 +113,7 @@ async def _encoded(
     try:
         async with aclosing(_chunks(body, head, events)) as chunks:
             async for chunk in chunks:
-                yield encode_event(chunk.model_dump_json(exclude_unset=True))
+                yield chunk
         yield DONE
     except Exception as error:  # told here, where there is still somebody to tell
         problem = problem_of(error)
@@ -123,21 +124,40 @@ async def _encoded(
 
 async def _chunks(
     body: ChatRequest, head: Mapping[str, Any], events: AsyncGenerator[ChatEvent, None]
-) -> AsyncGenerator[Chunk, None]:
-    heard = Heard()
+) -> AsyncGenerator[bytes, None]:
+    heard, words = Heard(), _Words(head)
     async with aclosing(events):
-        yield _chunk(head, Delta(role="assistant", content=""))
+        yield _encode(_chunk(head, Delta(role="assistant", content="")))
         async for event in events:
             for piece in heard.take(event):
-                if piece.text or (piece.skill_event and body.skill_events is not False):
-                    yield _told(head, piece)
+                if piece.text:
+                    yield words.encode(piece.text)
+                elif piece.skill_event and body.skill_events is not False:
+                    told = _chunk(head, Delta())
+                    yield _encode(told.model_copy(update={"skill_event": piece.skill_event}))
     if heard.handed_back:
         calls = enumerate(_tool_calls(heard))
         deltas = [ToolCallDelta(index=index, **call.model_dump()) for index, call in calls]
-        yield _chunk(head, Delta(tool_calls=deltas))
-    yield _chunk(head, Delta(), finish=_finish(heard))
+        yield _encode(_chunk(head, Delta(tool_calls=deltas)))
+    yield _encode(_chunk(head, Delta(), finish=_finish(heard)))
     if body.stream_options and body.stream_options.include_usage:
-        yield _usage_chunk(head, usage_of(heard.steps))
+        yield _encode(_usage_chunk(head, usage_of(heard.steps)))
+
+
+class _Words:
+    """Encodes the chunks of a stream that hold words; all else in them is the same."""
+
+    def __init__(self, head: Mapping[str, Any]) -> None:
+        one = _encode(_chunk(head, Delta(content="")))
+        before, content, after = one.rpartition(b'"content":""')
+        self._before, self._after = before + content[:-2], after
+
+    def encode(self, text: str) -> bytes:
+        return self._before + to_json(text) + self._after
+
+
+def _encode(chunk: Chunk) -> bytes:
+    return encode_event(chunk.model_dump_json(exclude_unset=True))
 
 
 def _head(began: TurnBegan, model: str) -> dict[str, Any]:
@@ -152,12 +172,6 @@ def _head(began: TurnBegan, model: str) -> dict[str, Any]:
 def _chunk(head: Mapping[str, Any], delta: Delta, *, finish: Finish | None = None) -> Chunk:
     choice = ChunkChoice(index=0, delta=delta, logprobs=None, finish_reason=finish)
     return Chunk(**head, object="chat.completion.chunk", choices=[choice])
-
-
-def _told(head: Mapping[str, Any], piece: Piece) -> Chunk:
-    if piece.skill_event is None:
-        return _chunk(head, Delta(content=piece.text))
-    return _chunk(head, Delta()).model_copy(update={"skill_event": piece.skill_event})
 
 
 def _usage_chunk(head: Mapping[str, Any], usage: CompletionUsage) -> Chunk:

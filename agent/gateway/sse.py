@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
@@ -46,16 +47,20 @@ class EventStream(Response):
         super().__init__(headers=headers)
         del self.headers["content-length"]
         self._events = events
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting: list[bytes] = []
+        self._ended = False
+        self._more = asyncio.Event()
+        self._taken = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reading = asyncio.create_task(self._read())
         sending = asyncio.create_task(self._send(send))
         gone = asyncio.create_task(_gone(receive))
+        slow = asyncio.create_task(self._tend())
         try:
-            await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((sending, gone, slow), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            tasks = (reading, sending, gone)
+            tasks = (reading, sending, gone, slow)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -67,31 +72,33 @@ class EventStream(Response):
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
-                    self._queue.put_nowait(event)
+                    self._waiting.append(event)
+                    self._more.set()
         finally:
-            self._queue.put_nowait(None)
+            self._ended = True
+            self._more.set()
 
     async def _send(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        with suppress(OSError):  # gone, or too slow, which is a TimeoutError
-            await self._pass(send, start)
-            while event := await self._next():
-                await self._pass(
-                    send, {"type": "http.response.body", "body": event, "more_body": True}
-                )
-            await self._pass(send, {"type": "http.response.body", "body": b""})
+        with suppress(OSError):  # gone
+            await send(start)
+            more = True
+            while more:
+                await self._more.wait()
+                self._more.clear()
+                # Whatever has come by now goes out at once: each write costs the same.
+                body, more = b"".join(self._waiting), not self._ended
+                self._waiting.clear()
+                await send({"type": "http.response.body", "body": body, "more_body": more})
+                self._taken = time.monotonic()
 
-    async def _next(self) -> bytes | None:
-        try:
-            async with asyncio.timeout(_PING_SECONDS):
-                return await self._queue.get()
-        except TimeoutError:
-            return _PING
-
-    @staticmethod
-    async def _pass(send: Send, message: dict[str, object]) -> None:
-        async with asyncio.timeout(_SLOWEST_SECONDS):
-            await send(message)
+    async def _tend(self) -> None:
+        """Send comments while there is nothing else; ends when the client takes nothing."""
+        while (idle := time.monotonic() - self._taken) < _SLOWEST_SECONDS:
+            await asyncio.sleep(max(_PING_SECONDS - idle, 0.1))
+            if not self._waiting and time.monotonic() - self._taken >= _PING_SECONDS:
+                self._waiting.append(_PING)
+                self._more.set()
 
 
 async def _gone(receive: Receive) -> None:

@@ -33,19 +33,12 @@ class Artifacts:
                 "whose package is installed"
             ) from error
 
-    async def put(self, sha256: str, data: bytes) -> None:
-        """Keep `data`, unless it is kept already."""
-        await asyncio.to_thread(self._put, sha256, data)
-
     async def get(self, sha256: str) -> bytes:
         """The bytes, which are held against their hash."""
         return await asyncio.to_thread(self._get, sha256)
 
-    async def remove(self, sha256: str) -> None:
-        """Delete the bytes, if they are there."""
-        await asyncio.to_thread(self._remove, sha256)
-
-    def _put(self, sha256: str, data: bytes) -> None:
+    def put(self, sha256: str, data: bytes) -> None:
+        """Keep `data`, unless it is kept already."""
         path = self._path(sha256)
         with _failing(path):
             if self._has(path, len(data)):
@@ -71,7 +64,8 @@ class Artifacts:
             )
         return data
 
-    def _remove(self, sha256: str) -> None:
+    def remove(self, sha256: str) -> None:
+        """Delete the bytes, if they are there."""
         path = self._path(sha256)
         with _failing(path):
             if self._files.exists(path):

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, exists, or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import delete, exists, insert, or_, select
+from sqlalchemy.orm import Session
 
 from ...skills.calls import SkillSpec
 from ...skills.errors import BadInput
 from .artifacts import Artifacts
-from .database import Database, take_rows
+from .catalogues import Catalogues, release_catalogue
+from .database import Database
 from .holding import lock_bytes, release_bytes
 from .owned import owned_conversation
 from .part import Clock, Part
-from .rows import catalogue, clean, kept_conversation, new_id, sought
-from .tables import CatalogueRow, ConversationRow, LinkRow, TurnRow
+from .rows import clean, conversation_columns, kept_conversation, new_conversation, sought
+from .tables import Base, ConversationRow, LinkRow, TurnRow
 from .values import KeptConversation
 
 __all__ = ["Conversations"]
 
 _LONGEST_SEARCH = 500
-_MOST_CATALOGUES = 256
+_INSERT = insert(Base.metadata.tables["conversations"])
 
 
 class Conversations(Part):
@@ -31,34 +33,21 @@ class Conversations(Part):
 
     def __init__(self, database: Database, artifacts: Artifacts, clock: Clock) -> None:
         super().__init__(database, artifacts, clock)
-        self._catalogues: dict[str, tuple[SkillSpec, ...]] = {}
+        self._catalogues = Catalogues()
 
     async def create(
         self, owner: str, skills: Sequence[SkillSpec], *, title: str = "", lmm: str = ""
     ) -> KeptConversation:
         """Begin a conversation; without a title it gets one from its first request."""
-        sha256, specs = catalogue(skills)
-        now = self._now()
-        row = ConversationRow(
-            id=new_id("conv"),
-            owner=owner,
-            title=clean(title),
-            sought=sought([title]),
-            lmm=clean(lmm),
-            catalogue=sha256,
-            created=now,
-            updated=now,
-        )
-        async with self._database.writing() as session:
-            await take_rows(session, CatalogueRow, {sha256: {"sha256": sha256, "specs": specs}})
-            session.add(row)
-        return kept_conversation(row, tuple(skills))
+        kept = new_conversation(owner, skills, title=title, lmm=lmm, now=self._now())
+        await self._database.writing(partial(self._insert, kept=kept))
+        return kept
 
     async def conversation(self, id: str, owner: str) -> KeptConversation:
         """One conversation. Raises `NotKept`."""
-        async with self._database.reading() as session:
-            row = await owned_conversation(session, id, owner)
-            return (await self._kept(session, [row]))[0]
+        return await self._database.reading(
+            lambda session: self._kept(session, [owned_conversation(session, id, owner)])[0]
+        )
 
     async def conversations(
         self, owner: str, *, search: str = "", limit: int = 50, before: datetime | None = None
@@ -75,66 +64,71 @@ class Conversations(Part):
         if search.strip():
             query = query.where(_says(search.strip()))
         query = query.order_by(ConversationRow.updated.desc(), ConversationRow.id).limit(limit)
-        async with self._database.reading() as session:
-            return await self._kept(session, (await session.scalars(query)).all())
+        return await self._database.reading(
+            lambda session: self._kept(session, session.scalars(query))
+        )
 
     async def owners(self) -> list[str]:
         """Everyone who has conversations: for who runs the store, not for who talks with it."""
         query = select(ConversationRow.owner).distinct().order_by(ConversationRow.owner)
-        async with self._database.reading() as session:
-            return list((await session.scalars(query)).all())
+        return await self._database.reading(lambda session: list(session.scalars(query)))
 
     async def rename(self, conversation: str, owner: str, title: str) -> KeptConversation:
         """Give a conversation another title. Raises `NotKept`."""
-        async with self._database.writing() as session:
-            row = await owned_conversation(session, conversation, owner, lock=True)
+
+        def rename(session: Session) -> KeptConversation:
+            row = owned_conversation(session, conversation, owner, lock=True)
             row.title, row.sought = clean(title), sought([title])
-            return (await self._kept(session, [row]))[0]
+            return self._kept(session, [row])[0]
+
+        return await self._database.writing(rename)
 
     async def delete(self, conversation: str, owner: str) -> None:
         """Delete a conversation and every image that nothing else holds. Raises `NotKept`."""
-        async with self._database.writing() as session:
-            row = await owned_conversation(session, conversation, owner, lock=True)
-            await self._delete(session, row)
+
+        def delete(session: Session) -> None:
+            self._delete(session, owned_conversation(session, conversation, owner, lock=True))
+
+        await self._database.writing(delete)
 
     async def expire_conversations(self, before: datetime) -> int:
         """Delete the conversations of all owners that last changed before then; their number."""
         old = select(ConversationRow.id).where(ConversationRow.updated < before)
-        async with self._database.reading() as session:
-            found = (await session.scalars(old)).all()
-        gone = 0
-        for id in found:
-            async with self._database.writing() as session:
-                # Somebody may have gone on with it, or deleted it, meanwhile.
-                still = select(ConversationRow).where(
-                    ConversationRow.id == id, ConversationRow.updated < before
-                )
-                if row := await session.scalar(still.with_for_update()):
-                    await self._delete(session, row)
-                    gone += 1
-        return gone
+        found = await self._database.reading(lambda session: session.scalars(old).all())
+        gone = [
+            await self._database.writing(partial(self._expire, id=id, before=before))
+            for id in found
+        ]
+        return sum(gone)
 
-    async def _delete(self, session: AsyncSession, row: ConversationRow) -> None:
+    def _expire(self, session: Session, id: str, before: datetime) -> bool:
+        # Somebody may have gone on with it, or deleted it, meanwhile.
+        still = select(ConversationRow).where(
+            ConversationRow.id == id, ConversationRow.updated < before
+        )
+        row = session.scalar(still.with_for_update())
+        if row is None:
+            return False
+        self._delete(session, row)
+        return True
+
+    def _delete(self, session: Session, row: ConversationRow) -> None:
         links = select(LinkRow.artifact).where(LinkRow.conversation == row.id)
-        locked = await lock_bytes(session, (await session.scalars(links)).all())
-        await session.execute(delete(ConversationRow).where(ConversationRow.id == row.id))
-        await release_bytes(session, self._artifacts, locked)
-        await _release_catalogue(session, row.catalogue)
+        locked = lock_bytes(session, session.scalars(links).all())
+        session.execute(delete(ConversationRow).where(ConversationRow.id == row.id))
+        release_bytes(session, self._artifacts, locked)
+        release_catalogue(session, row.catalogue)
 
-    async def _kept(
-        self, session: AsyncSession, rows: Iterable[ConversationRow]
-    ) -> list[KeptConversation]:
-        """The conversations of rows. Catalogues never change, so each is read once."""
+    def _insert(self, session: Session, kept: KeptConversation) -> None:
+        sha256 = self._catalogues.hash(kept.skills)
+        self._catalogues.take(session, sha256, kept.skills)
+        session.execute(_INSERT, conversation_columns(kept, sha256))
+
+    def _kept(self, session: Session, rows: Iterable[ConversationRow]) -> list[KeptConversation]:
+        """The conversations of rows."""
         rows = list(rows)
-        if len(self._catalogues) > _MOST_CATALOGUES:
-            self._catalogues.clear()
-        unknown = {row.catalogue for row in rows} - set(self._catalogues)
-        if unknown:
-            query = select(CatalogueRow).where(CatalogueRow.sha256.in_(sorted(unknown)))
-            for found in await session.scalars(query):
-                specs = tuple(SkillSpec.model_validate(spec) for spec in found.specs)
-                self._catalogues[found.sha256] = specs
-        return [kept_conversation(row, self._catalogues[row.catalogue]) for row in rows]
+        skills = self._catalogues.read(session, {row.catalogue for row in rows})
+        return [kept_conversation(row, skills[row.catalogue]) for row in rows]
 
 
 def _says(search: str) -> Any:
@@ -149,11 +143,3 @@ def _says(search: str) -> Any:
         TurnRow.sought.contains(words, autoescape=True),
     )
     return or_(ConversationRow.sought.contains(words, autoescape=True), turns)
-
-
-async def _release_catalogue(session: AsyncSession, sha256: str) -> None:
-    """Delete the specs that no conversation has: a client's own may say something of it."""
-    locked = select(CatalogueRow.sha256).where(CatalogueRow.sha256 == sha256).with_for_update()
-    await session.execute(locked)
-    used = exists().where(ConversationRow.catalogue == CatalogueRow.sha256)
-    await session.execute(delete(CatalogueRow).where(CatalogueRow.sha256 == sha256, ~used))

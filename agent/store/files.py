@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from .holding import lock_bytes, release_bytes, take_bytes
 from .owned import owned_file
@@ -35,15 +36,19 @@ class Files(Part):
             artifact=hashlib.sha256(data).hexdigest(),
             created=self._now(),
         )
-        async with self._database.writing() as session:
-            await take_bytes(session, self._artifacts, {row.artifact: data})
+
+        def add(session: Session) -> KeptFile:
+            take_bytes(session, self._artifacts, {row.artifact: data})
             session.add(row)
-        return kept_file(row)
+            return kept_file(row)
+
+        return await self._database.writing(add)
 
     async def file(self, id: str, owner: str) -> KeptFile:
         """One file, without its bytes."""
-        async with self._database.reading() as session:
-            return kept_file(await owned_file(session, id, owner))
+        return await self._database.reading(
+            lambda session: kept_file(owned_file(session, id, owner))
+        )
 
     async def file_bytes(self, id: str, owner: str) -> bytes:
         """The bytes of a file."""
@@ -52,29 +57,31 @@ class Files(Part):
     async def files(self, owner: str) -> list[KeptFile]:
         """All files of an owner, oldest first."""
         query = select(FileRow).where(FileRow.owner == owner).order_by(FileRow.created, FileRow.id)
-        async with self._database.reading() as session:
-            return [kept_file(row) for row in await session.scalars(query)]
+        return await self._database.reading(
+            lambda session: [kept_file(row) for row in session.scalars(query)]
+        )
 
     async def delete_file(self, id: str, owner: str) -> None:
         """Delete a file, and its bytes when nothing else holds them."""
-        async with self._database.writing() as session:
-            await self._delete_file(session, await owned_file(session, id, owner, lock=True))
+        await self._database.writing(
+            lambda session: self._delete_file(session, owned_file(session, id, owner, lock=True))
+        )
 
     async def expire_files(self, before: datetime) -> int:
         """Delete the files of all owners that came before then; their number."""
         old = select(FileRow.id).where(FileRow.created < before)
-        async with self._database.reading() as session:
-            found = (await session.scalars(old)).all()
-        gone = 0
-        for id in found:
-            async with self._database.writing() as session:
-                still = select(FileRow).where(FileRow.id == id).with_for_update()
-                if row := await session.scalar(still):
-                    await self._delete_file(session, row)
-                    gone += 1
-        return gone
+        found = await self._database.reading(lambda session: session.scalars(old).all())
+        gone = [await self._database.writing(partial(self._expire_file, id=id)) for id in found]
+        return sum(gone)
 
-    async def _delete_file(self, session: AsyncSession, row: FileRow) -> None:
-        locked = await lock_bytes(session, [row.artifact])
-        await session.execute(delete(FileRow).where(FileRow.id == row.id))
-        await release_bytes(session, self._artifacts, locked)
+    def _expire_file(self, session: Session, id: str) -> bool:
+        row = session.scalar(select(FileRow).where(FileRow.id == id).with_for_update())
+        if row is None:  # somebody deleted it meanwhile
+            return False
+        self._delete_file(session, row)
+        return True
+
+    def _delete_file(self, session: Session, row: FileRow) -> None:
+        locked = lock_bytes(session, [row.artifact])
+        session.execute(delete(FileRow).where(FileRow.id == row.id))
+        release_bytes(session, self._artifacts, locked)

@@ -9,33 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from sqlalchemy import delete, exists, or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from .artifacts import Artifacts
 from .database import take_rows
+from .engines import apart
 from .tables import ArtifactRow, FileRow, LinkRow
 
 __all__ = ["lock_bytes", "release_bytes", "take_bytes"]
 
 
-async def take_bytes(
-    session: AsyncSession, artifacts: Artifacts, contents: Mapping[str, bytes]
-) -> None:
+def take_bytes(session: Session, artifacts: Artifacts, contents: Mapping[str, bytes]) -> None:
     """Keep bytes by their hash; what is to hold them is inserted in the same transaction."""
     rows = {sha256: {"sha256": sha256, "size": len(data)} for sha256, data in contents.items()}
-    await take_rows(session, ArtifactRow, rows)
+    take_rows(session, ArtifactRow, rows)
     for sha256, data in contents.items():
-        await artifacts.put(sha256, data)
+        apart(session, artifacts.put, sha256, data)
 
 
-async def lock_bytes(session: AsyncSession, hashes: Iterable[str]) -> list[str]:
+def lock_bytes(session: Session, hashes: Iterable[str]) -> list[str]:
     """Lock the rows of those that are kept, before what holds them is deleted."""
     rows = select(ArtifactRow.sha256).where(ArtifactRow.sha256.in_(sorted(set(hashes))))
     locked = rows.order_by(ArtifactRow.sha256).with_for_update()
-    return list((await session.scalars(locked)).all())
+    return list((session.scalars(locked)).all())
 
 
-async def release_bytes(session: AsyncSession, artifacts: Artifacts, locked: list[str]) -> None:
+def release_bytes(session: Session, artifacts: Artifacts, locked: list[str]) -> None:
     """Delete those of the locked bytes that nothing holds any more.
 
     They go before the transaction ends: after it somebody may already have taken them anew.
@@ -43,7 +42,7 @@ async def release_bytes(session: AsyncSession, artifacts: Artifacts, locked: lis
     linked = exists().where(LinkRow.artifact == ArtifactRow.sha256)
     filed = exists().where(FileRow.artifact == ArtifactRow.sha256)
     loose = select(ArtifactRow.sha256).where(ArtifactRow.sha256.in_(locked), ~or_(linked, filed))
-    found = (await session.scalars(loose)).all()
-    await session.execute(delete(ArtifactRow).where(ArtifactRow.sha256.in_(found)))
+    found = (session.scalars(loose)).all()
+    session.execute(delete(ArtifactRow).where(ArtifactRow.sha256.in_(found)))
     for sha256 in found:
-        await artifacts.remove(sha256)
+        apart(session, artifacts.remove, sha256)

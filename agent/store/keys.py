@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from ...skills.errors import BadInput
 from .part import Part
@@ -61,9 +62,9 @@ class Keys(Part):
             sha256=_hash(secret),
             created=self._now(),
         )
-        async with self._database.writing() as session:
-            session.add(row)
-        return _kept(row), secret
+        key = _kept(row)
+        await self._database.writing(lambda session: session.add(row))
+        return key, secret
 
     async def verify(self, secret: str) -> KeptKey | None:
         """The key with this secret, or None where there is none or it was revoked.
@@ -73,24 +74,27 @@ class Keys(Part):
         """
         sha256 = _hash(secret)
         query = select(KeyRow).where(KeyRow.sha256 == sha256, KeyRow.revoked.is_(None))
-        async with self._database.reading() as session:
-            row = await session.scalar(query)
+        row = await self._database.reading(lambda session: session.scalar(query))
         return _kept(row) if row and hmac.compare_digest(row.sha256, sha256) else None
 
     async def revoke(self, id: str) -> KeptKey:
         """End a key; one that has ended stays as it is. Raises `NotKept`."""
-        async with self._database.writing() as session:
-            row = await session.get(KeyRow, id, with_for_update=True)
+
+        def revoke(session: Session) -> KeptKey:
+            row = session.get(KeyRow, id, with_for_update=True)
             if row is None:
                 raise NotKept(f"there is no key {id!r}: `llava-plus keys list` has all of them")
             row.revoked = row.revoked or self._now()
-        return _kept(row)
+            return _kept(row)
+
+        return await self._database.writing(revoke)
 
     async def list(self) -> list[KeptKey]:
         """All keys, oldest first, also those that have ended."""
         query = select(KeyRow).order_by(KeyRow.created, KeyRow.id)
-        async with self._database.reading() as session:
-            return [_kept(row) for row in await session.scalars(query)]
+        return await self._database.reading(
+            lambda session: [_kept(row) for row in session.scalars(query)]
+        )
 
 
 def _hash(secret: str) -> str:

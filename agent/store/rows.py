@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,15 +17,18 @@ from .tables import ConversationRow, FileRow, TurnRow
 from .values import Grown, KeptConversation, KeptFile, KeptTurn, TurnState, Vote
 
 __all__ = [
-    "catalogue",
+    "begun_turn",
     "clean",
+    "conversation_columns",
     "first_request",
     "kept_conversation",
     "kept_file",
     "kept_turn",
+    "new_conversation",
     "new_id",
     "sought",
     "told",
+    "turn_columns",
 ]
 
 _MESSAGES: TypeAdapter[tuple[Message, ...]] = TypeAdapter(tuple[Message, ...])
@@ -51,16 +52,6 @@ def sought(texts: Iterable[str]) -> str:
     return clean("\n".join(texts)).casefold()
 
 
-def told(grown: Grown) -> dict[str, Any]:
-    """The columns of a turn that hold what was said and made in it."""
-    return {
-        "messages": _MESSAGES.dump_python(grown.messages, mode="json"),
-        "images": _IMAGES.dump_python(dict(grown.images), mode="json"),
-        "masks": _MASKS.dump_python(dict(grown.masks), mode="json"),
-        "sought": sought(_words(message) for message in grown.messages),
-    }
-
-
 def first_request(messages: Sequence[Message]) -> str:
     """The words of the first request, shortened to a title."""
     asked = (message.text for message in messages if isinstance(message, UserMessage))
@@ -68,10 +59,35 @@ def first_request(messages: Sequence[Message]) -> str:
     return words if len(words) <= _TITLE else f"{words[: _TITLE - 1].rstrip()}…"
 
 
-def catalogue(skills: Sequence[SkillSpec]) -> tuple[str, list[dict[str, Any]]]:
-    """The hash of the specs as they are told, in their order, and the specs as JSON."""
-    specs = [spec.model_dump(mode="json") for spec in skills]
-    return hashlib.sha256(json.dumps(specs).encode()).hexdigest(), specs
+def new_conversation(
+    owner: str, skills: Sequence[SkillSpec], *, title: str, lmm: str, now: datetime
+) -> KeptConversation:
+    """A conversation that begins."""
+    return KeptConversation(
+        id=new_id("conv"),
+        owner=owner,
+        title=clean(title),
+        lmm=clean(lmm),
+        skills=tuple(skills),
+        head=None,
+        created=now,
+        updated=now,
+    )
+
+
+def conversation_columns(kept: KeptConversation, catalogue: str) -> dict[str, Any]:
+    """The row of a conversation whose skills have the hash `catalogue`."""
+    return {
+        "id": kept.id,
+        "owner": kept.owner,
+        "title": kept.title,
+        "sought": sought([kept.title]),
+        "lmm": kept.lmm,
+        "catalogue": catalogue,
+        "head": kept.head,
+        "created": kept.created,
+        "updated": kept.updated,
+    }
 
 
 def kept_conversation(row: ConversationRow, skills: tuple[SkillSpec, ...]) -> KeptConversation:
@@ -88,23 +104,86 @@ def kept_conversation(row: ConversationRow, skills: tuple[SkillSpec, ...]) -> Ke
     )
 
 
+def begun_turn(
+    id: str,
+    conversation: str,
+    grown: Grown,
+    *,
+    created: datetime,
+    parent: str | None = None,
+    state: TurnState = TurnState.RUNNING,
+    seconds: float = 0.0,
+    steps: Sequence[Mapping[str, Any]] = (),
+    error: SkillProblem | None = None,
+    vote: str | None = None,
+    comment: str = "",
+    finished: datetime | None = None,
+) -> KeptTurn:
+    """A turn that has come so far; one that has just begun unless told otherwise."""
+    return KeptTurn(
+        id=id,
+        conversation=conversation,
+        parent=parent,
+        state=state,
+        messages=grown.messages,
+        images=grown.images,
+        masks=grown.masks,
+        seconds=seconds,
+        steps=tuple(steps),
+        error=error,
+        vote=Vote(vote) if vote else None,
+        comment=comment,
+        created=created,
+        finished=finished,
+    )
+
+
+def told(grown: Grown) -> dict[str, Any]:
+    """The columns of a turn that hold what was said and made in it."""
+    return {
+        "messages": _MESSAGES.dump_python(grown.messages, mode="json"),
+        "images": _IMAGES.dump_python(dict(grown.images), mode="json"),
+        "masks": _MASKS.dump_python(dict(grown.masks), mode="json"),
+        "sought": sought(_words(message) for message in grown.messages),
+    }
+
+
+def turn_columns(kept: KeptTurn, grown: Grown, lease_until: datetime) -> dict[str, Any]:
+    """The row of a turn that begins with `grown`."""
+    return {
+        "id": kept.id,
+        "conversation": kept.conversation,
+        "parent": kept.parent,
+        "state": kept.state,
+        **told(grown),
+        "steps": [],
+        "seconds": kept.seconds,
+        "comment": kept.comment,
+        "created": kept.created,
+        "lease_until": lease_until,
+    }
+
+
 def kept_turn(row: TurnRow, now: datetime) -> KeptTurn:
     """The turn of a row; one that runs is interrupted when its lease has run out by `now`."""
     state = TurnState(row.state)
     if state is TurnState.RUNNING and (row.lease_until is None or row.lease_until < now):
         state = TurnState.INTERRUPTED
-    return KeptTurn(
-        id=row.id,
-        conversation=row.conversation,
-        parent=row.parent,
-        state=state,
+    grown = Grown(
         messages=_MESSAGES.validate_python(row.messages),
         images=_IMAGES.validate_python(row.images),
         masks=_MASKS.validate_python(row.masks),
+    )
+    return begun_turn(
+        row.id,
+        row.conversation,
+        grown,
+        parent=row.parent,
+        state=state,
         seconds=row.seconds,
-        steps=tuple(row.steps),
+        steps=row.steps,
         error=SkillProblem.model_validate(row.error) if row.error else None,
-        vote=Vote(row.vote) if row.vote else None,
+        vote=row.vote,
         comment=row.comment,
         created=row.created,
         finished=row.finished,

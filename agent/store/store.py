@@ -10,7 +10,6 @@ from datetime import datetime
 from ...model.conversation import Conversation
 from ...skills.images import ImageRef, ImageStore
 from .artifacts import Artifacts
-from .conversations import Conversations
 from .database import Database
 from .files import Files
 from .keys import Keys
@@ -21,7 +20,7 @@ from .turns import LEASE_SECONDS, Turns
 __all__ = ["LEASE_SECONDS", "ConversationStore", "open_store"]
 
 
-class ConversationStore(Conversations, Turns, Files):
+class ConversationStore(Turns, Files):
     """Conversations, their turns and images, files, and (in `keys`) the keys of the gateway.
 
     Everything is asked for with its owner: `NotKept` is raised for what that owner has not, and
@@ -38,8 +37,7 @@ class ConversationStore(Conversations, Turns, Files):
 
     async def artifact(self, sha256: str, owner: str) -> tuple[ImageRef, bytes]:
         """An image of one of the owner's conversations, and its bytes. Raises `NotKept`."""
-        async with self._database.reading() as session:
-            row = await owned_link(session, sha256, owner)
+        row = await self._database.reading(lambda session: owned_link(session, sha256, owner))
         ref = ImageRef(sha256=sha256, media_type=row.media_type, width=row.width, height=row.height)
         return ref, await self._artifacts.get(sha256)
 

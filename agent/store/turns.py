@@ -3,30 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import literal, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import bindparam, case, insert, select, update
+from sqlalchemy.orm import Session
 
 from ...model.conversation import Conversation
 from ...skills.calls import SkillProblem
 from ...skills.errors import BadConfiguration
 from ...skills.images import ImageRef, ImageStore
+from .conversations import Conversations
 from .holding import take_bytes
-from .owned import owned_conversation, owned_turn
-from .part import Part
-from .rows import clean, first_request, kept_turn, new_id, sought, told
-from .tables import ConversationRow, LinkRow, TurnRow
-from .values import Grown, KeptTurn, NotKept, TurnState, Vote
+from .owned import owned_conversation, owned_path, owned_turn, sane
+from .rows import (
+    begun_turn,
+    clean,
+    first_request,
+    kept_turn,
+    new_conversation,
+    new_id,
+    sought,
+    told,
+    turn_columns,
+)
+from .tables import Base, LinkRow, TurnRow
+from .values import Grown, KeptConversation, KeptTurn, NotKept, TurnState, Vote
 
 __all__ = ["LEASE_SECONDS", "Turns"]
 
 LEASE_SECONDS = 30
 """How long a turn that runs is believed to run unless its gateway says so again."""
 
+_LEASE = timedelta(seconds=LEASE_SECONDS)
 
-class Turns(Part):
+# The statements of every turn are made once: to make one takes longer than to run it.
+_conversations, _turns = (Base.metadata.tables[name] for name in ("conversations", "turns"))
+_untitled = _conversations.c.title == ""
+_BEGIN = insert(_turns)
+_GROW = (
+    update(_conversations)
+    .where(_conversations.c.id == bindparam("conversation"))
+    .where(_conversations.c.owner == bindparam("whose"))
+    .values(
+        head=bindparam("turn"),
+        updated=bindparam("now"),
+        title=case((_untitled, bindparam("request")), else_=_conversations.c.title),
+        sought=case((_untitled, bindparam("words")), else_=_conversations.c.sought),
+    )
+    .returning(_conversations.c.id)
+)
+_OF_TURN = select(_turns.c.conversation).where(_turns.c.id == bindparam("turn"))
+_TOUCH = (
+    update(_conversations)
+    .where(_conversations.c.id == _OF_TURN.scalar_subquery())
+    .where(_conversations.c.owner == bindparam("whose"))
+    .values(updated=bindparam("now"))
+    .returning(_conversations.c.id)
+)
+_END = (
+    update(_turns)
+    .where(_turns.c.id == bindparam("turn"))
+    .returning(_turns.c.parent, _turns.c.created, _turns.c.vote, _turns.c.comment)
+)
+
+
+class Turns(Conversations):
     """What a store does with turns. All methods raise `NotKept` for what the owner has not."""
 
     async def turns(self, conversation: str, owner: str) -> list[KeptTurn]:
@@ -36,31 +79,50 @@ class Turns(Part):
             .where(TurnRow.conversation == conversation)
             .order_by(TurnRow.created, TurnRow.id)
         )
-        async with self._database.reading() as session:
-            await owned_conversation(session, conversation, owner)
-            return [kept_turn(row, self._now()) for row in await session.scalars(query)]
+
+        def read(session: Session) -> list[KeptTurn]:
+            owned_conversation(session, conversation, owner)
+            return [kept_turn(row, self._now()) for row in session.scalars(query)]
+
+        return await self._database.reading(read)
 
     async def turn(self, id: str, owner: str) -> KeptTurn:
         """One turn."""
-        async with self._database.reading() as session:
-            return kept_turn(await owned_turn(session, id, owner), self._now())
+        return await self._database.reading(
+            lambda session: kept_turn(owned_turn(session, id, owner), self._now())
+        )
 
     async def path(self, turn_id: str, owner: str) -> list[KeptTurn]:
         """The turns from the root to this one."""
-        above = (
-            select(TurnRow.id, TurnRow.parent, literal(0).label("depth"))
-            .where(TurnRow.id == turn_id)
-            .cte("above", recursive=True)
+        return await self._database.reading(
+            lambda session: [
+                kept_turn(row, self._now()) for row in owned_path(session, turn_id, owner)
+            ]
         )
-        above = above.union_all(
-            select(TurnRow.id, TurnRow.parent, above.c.depth + 1).join(
-                above, TurnRow.id == above.c.parent
-            )
-        )
-        query = select(TurnRow).join(above, TurnRow.id == above.c.id).order_by(above.c.depth.desc())
-        async with self._database.reading() as session:
-            await owned_turn(session, turn_id, owner)
-            return [kept_turn(row, self._now()) for row in await session.scalars(query)]
+
+    async def open(
+        self,
+        owner: str,
+        *,
+        lmm: str,
+        before: Conversation,
+        asked: Conversation,
+        images: ImageStore,
+    ) -> tuple[KeptConversation, KeptTurn]:
+        """Begin a conversation, with the skills of `before`, and its first turn; see `begin`."""
+        now, grown = self._now(), Grown.between(before, asked)
+        empty = new_conversation(owner, before.skills, title="", lmm=lmm, now=now)
+        turn = begun_turn(new_id("turn"), empty.id, grown, created=now)
+        kept = replace(empty, title=first_request(grown.messages), head=turn.id)
+        columns = turn_columns(turn, grown, now + _LEASE)
+
+        def write(session: Session) -> None:
+            self._insert(session, kept)
+            self._keep_bytes(session, kept.id, grown, images)
+            session.execute(_BEGIN, columns)
+
+        await self._database.writing(write)
+        return kept, turn
 
     async def begin(
         self,
@@ -78,29 +140,18 @@ class Turns(Part):
         `BadConfiguration` when `images` no longer has the bytes of a new image.
         """
         now, grown = self._now(), Grown.between(before, asked)
-        turn = TurnRow(
-            id=new_id("turn"),
-            conversation=conversation,
-            parent=parent,
-            state=TurnState.RUNNING,
-            **told(grown),
-            steps=[],
-            seconds=0.0,
-            comment="",
-            created=now,
-            lease_until=now + timedelta(seconds=LEASE_SECONDS),
-        )
-        async with self._database.writing() as session:
-            row = await owned_conversation(session, conversation, owner, lock=True)
+        turn = begun_turn(new_id("turn"), conversation, grown, parent=parent, created=now)
+        columns = turn_columns(turn, grown, now + _LEASE)
+
+        def write(session: Session) -> None:
+            _grow(session, turn, owner)
             if parent is not None:
-                await _check_parent(session, parent, row)
-            await self._link(session, row, grown, images)
-            row.head, row.updated = turn.id, now
-            if not row.title:
-                row.title = first_request(grown.messages)
-                row.sought = sought([row.title])
-            session.add(turn)
-        return kept_turn(turn, now)
+                _check_parent(session, parent, conversation)
+            self._keep_bytes(session, conversation, grown, images)
+            session.execute(_BEGIN, columns)
+
+        await self._database.writing(write)
+        return turn
 
     async def finish(
         self,
@@ -120,53 +171,80 @@ class Turns(Part):
         Raises `BadConfiguration` when `images` no longer has the bytes of a new image.
         """
         now, grown = self._now(), Grown.between(before, after)
-        async with self._database.writing() as session:
-            conversation = (await owned_turn(session, turn, owner)).conversation
-            whole = await owned_conversation(session, conversation, owner, lock=True)
-            row = await owned_turn(session, turn, owner, lock=True)
-            await self._link(session, whole, grown, images)
-            for column, value in told(grown).items():
-                setattr(row, column, value)
-            row.state, row.seconds, row.steps = state, seconds, [dict(step) for step in steps]
-            row.error = error.model_dump() if error else None
-            row.finished, row.lease_until = now, None
-            whole.updated = now
-        return kept_turn(row, now)
+        ended: dict[str, Any] = {
+            "state": state,
+            "seconds": seconds,
+            "steps": [dict(step) for step in steps],
+            "finished": now,
+        }
+        problem = error.model_dump() if error else None
+        columns = {**told(grown), **ended, "error": problem, "lease_until": None}
+
+        def write(session: Session) -> KeptTurn:
+            conversation = _touch(session, turn, owner, now)
+            self._keep_bytes(session, conversation, grown, images)
+            begun = session.execute(_END, {"turn": turn, **columns}).one()
+            return begun_turn(turn, conversation, grown, **begun._mapping, **ended, error=error)
+
+        return await self._database.writing(write)
 
     async def renew(self, turns: Collection[str]) -> None:
         """Say that these turns still run."""
-        until = self._now() + timedelta(seconds=LEASE_SECONDS)
+        until = self._now() + _LEASE
         running = TurnRow.id.in_(sorted(turns)), TurnRow.state == TurnState.RUNNING
-        async with self._database.writing() as session:
-            await session.execute(update(TurnRow).where(*running).values(lease_until=until))
+        longer = update(TurnRow).where(*running).values(lease_until=until)
+        await self._database.writing(lambda session: session.execute(longer).close())
 
     async def vote(self, turn: str, owner: str, vote: Vote | None, comment: str = "") -> KeptTurn:
         """Keep what the person thinks of a turn, in place of what they thought before."""
-        async with self._database.writing() as session:
-            row = await owned_turn(session, turn, owner, lock=True)
-            row.vote, row.comment = vote, clean(comment)
-        return kept_turn(row, self._now())
 
-    async def _link(
-        self, session: AsyncSession, row: ConversationRow, grown: Grown, images: ImageStore
+        def write(session: Session) -> KeptTurn:
+            row = owned_turn(session, turn, owner, lock=True)
+            row.vote, row.comment = vote, clean(comment)
+            return kept_turn(row, self._now())
+
+        return await self._database.writing(write)
+
+    def _keep_bytes(
+        self, session: Session, conversation: str, grown: Grown, images: ImageStore
     ) -> None:
         """Keep the bytes of new images, held by the conversation, whose row is locked."""
-        known = set(
-            await session.scalars(select(LinkRow.artifact).where(LinkRow.conversation == row.id))
-        )
-        new = {ref.sha256: ref for ref in grown.images.values() if ref.sha256 not in known}
-        await take_bytes(
-            session, self._artifacts, {sha256: _data(images, ref) for sha256, ref in new.items()}
-        )
-        for sha256, ref in new.items():
+        refs = {ref.sha256: ref for ref in grown.images.values()}
+        if not refs:
+            return
+        links = select(LinkRow.artifact).where(LinkRow.conversation == conversation)
+        for sha256 in session.scalars(links.where(LinkRow.artifact.in_(sorted(refs)))):
+            del refs[sha256]
+        contents = {sha256: _data(images, ref) for sha256, ref in refs.items()}
+        take_bytes(session, self._artifacts, contents)
+        for sha256, ref in refs.items():
             facts = ref.model_dump(include={"media_type", "width", "height"})
-            session.add(LinkRow(conversation=row.id, artifact=sha256, **facts))
+            session.add(LinkRow(conversation=conversation, artifact=sha256, **facts))
 
 
-async def _check_parent(session: AsyncSession, parent: str, row: ConversationRow) -> None:
-    found = await owned_turn(session, parent, row.owner)
-    if found.conversation != row.id:
-        raise NotKept(f"the conversation {row.id} has no turn {parent!r}")
+def _grow(session: Session, turn: KeptTurn, owner: str) -> None:
+    """Lock the conversation of a new turn, whose head it now is. Raises `NotKept`."""
+    title = first_request(turn.messages)
+    new = {"turn": turn.id, "now": turn.created, "request": title, "words": sought([title])}
+    mine = {"conversation": turn.conversation, "whose": owner}
+    found = session.scalar(_GROW, {**mine, **new}) if sane(turn.conversation) else None
+    if found is None:
+        raise NotKept(f"you have no conversation {turn.conversation!r}")
+
+
+def _check_parent(session: Session, parent: str, conversation: str) -> None:
+    found = session.scalar(_OF_TURN, {"turn": parent}) if sane(parent) else None
+    if found != conversation:
+        raise NotKept(f"the conversation {conversation} has no turn {parent!r}")
+
+
+def _touch(session: Session, turn: str, owner: str, now: datetime) -> str:
+    """Lock the conversation of a turn, which changes now; its id. Raises `NotKept`."""
+    mine = {"turn": turn, "whose": owner, "now": now}
+    found: str | None = session.scalar(_TOUCH, mine) if sane(turn) else None
+    if found is None:
+        raise NotKept(f"you have no turn {turn!r}")
+    return found
 
 
 def _data(images: ImageStore, ref: ImageRef) -> bytes:

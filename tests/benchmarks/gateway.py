@@ -2,11 +2,14 @@
 
     python tests/benchmarks/gateway.py [--turns 400] [--at-once 50] [--database URL]
 
-A gateway in a process of its own serves an LMM that takes a known time and says the markers of
-its own conversation, and a skill that does nothing; every turn is a reply that calls the skill
+A gateway in a process of its own serves LMMs that take a known time and say the markers of
+their own conversation, and a skill that does nothing; every turn is a reply that calls the skill
 and a reply that answers. Clients stream over loopback HTTP. A turn's overhead is its time as
 the client sees it, less the time that the LMM takes: it holds the client's own work too, and
-what the two processes wait for the cores. Memory is the gateway's, as GET /metrics tells it.
+what the two processes wait for the cores. The slow LMM takes a second for a turn, as a quick one
+on a GPU does; the fast one leaves so little time that many at once want more than the cores
+have, and shows how many turns a second there can be. Memory is the gateway's, as GET /metrics
+tells it, and so is the CPU time of a turn.
 """
 
 from __future__ import annotations
@@ -46,9 +49,30 @@ from rich.console import Console
 from rich.table import Table
 from uvicorn import Server
 
-FIRST_TOKEN, NEXT_TOKEN, WORDS = 0.05, 0.01, 10
-OWN_FIRST = 2 * FIRST_TOKEN
-OWN_TURN = OWN_FIRST + WORDS * NEXT_TOKEN
+WORDS = 10
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long an LMM takes: to the first token of each reply, and to each that follows, in s."""
+
+    name: str
+    first: float
+    following: float
+
+    @property
+    def own_first(self) -> float:
+        """To the first word of the answer."""
+        return 2 * self.first
+
+    @property
+    def own_turn(self) -> float:
+        """To the end of the answer."""
+        return self.own_first + WORDS * self.following
+
+
+SLOW = Pace("slow", 0.25, 0.05)
+FAST = Pace("fast", 0.05, 0.01)
 CONVERSATIONS = 200
 WARM_UP = 20
 MOST_SECONDS = 300
@@ -77,7 +101,9 @@ class Noop(Skill):
 class Marked:
     """Calls the skill with the newest marker, then says it with all earlier ones, word by word."""
 
-    name = "marked"
+    def __init__(self, pace: Pace) -> None:
+        self.name = pace.name
+        self._pace = pace
 
     async def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
@@ -85,20 +111,26 @@ class Marked:
         """Take the known time, whatever is asked."""
         markers = [said.text for said in conversation.messages if isinstance(said, UserMessage)]
         last = conversation.messages[-1]
-        await asyncio.sleep(FIRST_TOKEN)
+        due = time.perf_counter() + self._pace.first
+        await _until(due)
         if not isinstance(last, SkillMessage):
             use = SkillUse(id="", name="noop", arguments={"text": markers[-1]})
             yield SkillUseDelta(use)
             yield Replied(AssistantMessage(skill_uses=(use,)), Usage())
             return
         text = answer_to(*markers)
-        for number, word in enumerate(text.split(" ")):
-            yield TextDelta(f" {word}" if number else word)
-            await asyncio.sleep(NEXT_TOKEN)
+        for number, word in enumerate(text.split(" "), 1):
+            yield TextDelta(f" {word}" if number > 1 else word)
+            await _until(due + number * self._pace.following)
         yield Replied(AssistantMessage(text=text), Usage())
 
     async def aclose(self) -> None:
         """Nothing is held."""
+
+
+async def _until(due: float) -> None:
+    """What one sleep takes too long is not added to the next."""
+    await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
 
 def answer_to(*markers: str) -> str:
@@ -116,7 +148,7 @@ async def serve(folder: Path, database: str) -> None:
     url = database or f"sqlite+aiosqlite:///{folder / 'chats.sqlite'}"
     async with open_store(url, str(folder / "artifacts")) as store:
         dispatcher = WatchedDispatcher(LocalDispatcher([Noop()]), metrics)
-        lmms = {"marked": WatchedLMM(Marked(), metrics)}
+        lmms = {pace.name: WatchedLMM(Marked(pace), metrics) for pace in (SLOW, FAST)}
         chats = Chats(store, lmms, dispatcher, await dispatcher.specs())
         app = create_app(chats, settings, page=False, metrics=metrics)
         with listen("127.0.0.1", 0) as listening:
@@ -168,10 +200,10 @@ class Clients:
             base_url=url, timeout=60, limits=httpx.Limits(max_connections=None), trust_env=False
         )
 
-    async def turn(self, marker: str, conversation: str | None = None) -> Turn:
+    async def turn(self, marker: str, pace: Pace, conversation: str | None = None) -> Turn:
         """Ask, and read the stream to its end."""
         body = {"messages": [{"role": "user", "content": marker}], "stream": True}
-        body |= {"model": "marked", **({"conversation": conversation} if conversation else {})}
+        body |= {"model": pace.name, **({"conversation": conversation} if conversation else {})}
         said, first, ended, began = "", 0.0, False, time.perf_counter()
         async with self.client.stream("POST", "/v1/chat/completions", json=body) as response:
             assert response.status_code == 200, await response.aread()
@@ -189,59 +221,77 @@ class Clients:
         assert conversation
         return Turn(said, conversation, first, time.perf_counter() - began)
 
-    async def right_turn(self, marker: str) -> Turn:
+    async def right_turn(self, marker: str, pace: Pace) -> Turn:
         """A turn in a new conversation, whose answer is looked at."""
-        turn = await self.turn(marker)
+        turn = await self.turn(marker, pace)
         assert turn.answer == answer_to(marker), f"{marker} was told {turn.answer!r}"
         return turn
 
-    async def turns(self, count: int, *, at_once: int) -> list[Turn]:
-        """So many turns in conversations of their own, `at_once` of them at any time."""
+    async def turns(self, count: int, pace: Pace, *, at_once: int) -> list[Turn]:
+        """So many turns in conversations of their own, `at_once` of them at any time.
+
+        They begin spread over one turn: people do not all ask at the same moment.
+        """
         numbers, done = iter(range(count)), list[Turn]()
 
-        async def work() -> None:
+        async def work(place: int) -> None:
+            await asyncio.sleep(place * pace.own_turn / at_once)
             for number in numbers:
-                done.append(await self.right_turn(f"marker-{at_once}-{number}"))
+                done.append(await self.right_turn(f"marker-{at_once}-{number}", pace))
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(work())
+            for place in range(at_once):
+                group.create_task(work(place))
         return done
 
     async def conversation(self, number: int) -> int:
         """Two turns of one conversation; tells how many answers were another's, or cut short."""
         one, other = f"first-{number}", f"second-{number}"
-        begun = await self.turn(one)
-        gone_on = await self.turn(other, begun.conversation)
+        begun = await self.turn(one, FAST)
+        gone_on = await self.turn(other, FAST, begun.conversation)
         wrong = [begun.answer != answer_to(one), gone_on.answer != answer_to(one, other)]
         return sum(wrong)
 
     async def memory(self) -> float:
         """What the gateway holds, in MB."""
+        return await self._metric("process_resident_memory_bytes") / 1e6
+
+    async def cpu_seconds(self) -> float:
+        """What the gateway has computed so far."""
+        return await self._metric("process_cpu_seconds_total")
+
+    async def _metric(self, name: str) -> float:
         text = (await self.client.get("/metrics")).text
-        (line,) = [at for at in text.splitlines() if at.startswith("process_resident_memory_bytes")]
-        return float(line.split()[1]) / 1e6
+        (line,) = [at for at in text.splitlines() if at.startswith(name)]
+        return float(line.split()[1])
+
+    async def row(self, pace: Pace, count: int, at_once: int) -> list[str]:
+        """Take turns, and tell what they took."""
+        began, cpu = time.perf_counter(), await self.cpu_seconds()
+        turns = await self.turns(count, pace, at_once=at_once)
+        rate = count / (time.perf_counter() - began)
+        cost = 1000 * (await self.cpu_seconds() - cpu) / count
+        whole = [1000 * (turn.whole - pace.own_turn) for turn in turns]
+        first = [1000 * (turn.first - pace.own_first) for turn in turns]
+        figures = (median(whole), p99(whole), median(first), p99(first), cost, rate)
+        return [pace.name, f"{at_once}", f"{count}", *(f"{figure:.1f}" for figure in figures)]
 
 
 async def measure(url: str, count: int, at_once: int) -> None:
     """Everything, one after another; prints the figures."""
     clients = Clients(url)
     console = Console()
-    await clients.turns(WARM_UP, at_once=4)
+    await clients.turns(WARM_UP, FAST, at_once=4)
     table = Table(title="beyond the LMM's own time, milliseconds", title_justify="left")
-    for column in ("at once", "turns", "turn p50", "p99", "first token p50", "p99", "turns/s"):
+    columns = ("LMM", "at once", "turns", "turn p50", "p99", "first p50", "p99", "CPU", "turns/s")
+    for column in columns:
         table.add_column(column, justify="right")
     start = await clients.memory()
-    for together in (1, at_once):
-        began = time.perf_counter()
-        turns = await clients.turns(count if together > 1 else count // 10, at_once=together)
-        rate = len(turns) / (time.perf_counter() - began)
-        whole = [1000 * (turn.whole - OWN_TURN) for turn in turns]
-        first = [1000 * (turn.first - OWN_FIRST) for turn in turns]
-        figures = (median(whole), p99(whole), median(first), p99(first), rate)
-        table.add_row(f"{together}", f"{len(turns)}", *(f"{figure:.1f}" for figure in figures))
+    plan = [(SLOW, count // 10, 1), (SLOW, count, at_once), (FAST, count, at_once)]
+    for pace, turns, together in plan:
+        table.add_row(*await clients.row(pace, turns, together))
     console.print(table)
-    taken = count + count // 10
+    taken = sum(turns for _, turns, _ in plan)
     now = await clients.memory()
     console.print(f"memory: {start:.0f} MB before, {now:.0f} MB after {taken} more turns")
     began = time.perf_counter()
