@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,22 @@ _WRITE_ADDRESS = """(conversation) => {
   else url.searchParams.delete("conversation");
   window.history.replaceState(window.history.state, "", url);
 }"""
+_FOLLOW_THE_TALK = """() => {
+  const chat = document.querySelector("#chat");
+  let following = true, requests = 0;
+  const follow = () => {
+    const now = chat.querySelectorAll(".message.user").length;
+    if (now !== requests) { requests = now; following = true; }
+    const talk = chat.querySelector(".bubble-wrap");
+    if (following && talk) talk.scrollTop = talk.scrollHeight;
+  };
+  for (const act of ["wheel", "touchmove", "pointerdown", "keydown"])
+    chat.addEventListener(act, () => { following = false; }, {passive: true});
+  chat.addEventListener("load", follow, true);
+  new MutationObserver(follow).observe(chat, {childList: true, characterData: true, subtree: true});
+}"""
+"""Pictures grow when they have loaded, after which Gradio takes the reader for one who scrolled."""
+
 _OPEN_WHERE_WIDE = """() => {
   if (window.innerWidth >= 768 && !document.querySelector(".sidebar.open"))
     document.querySelector(".sidebar .toggle-button")?.click();
@@ -44,6 +61,9 @@ def build_page(chats: Chats, *, owner: Callable[[gr.Request], str]) -> gr.Blocks
 
     What `owner` raises, where it is a `LlavaPlusError`, is shown to the person.
     """
+    # Gradio would make a table of its last 10,000 events after each one, for a page that is off.
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**12))
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     pictures = Pictures(chats)
     samples = samples_for({spec.name for spec in chats.skills})
     examples = [Example(sample.text, sample.write(pictures.folder)) for sample in samples]
@@ -117,6 +137,7 @@ def _wire_history(browsing: Browsing, screen: Screen, blocks: gr.Blocks, turns: 
     blocks.load(browsing.load, [screen.address, drawings], js=_READ_ADDRESS, **shows)
     screen.address.change(None, screen.address, js=_WRITE_ADDRESS, **_PRIVATE)
     blocks.load(None, js=_OPEN_WHERE_WIDE, **_PRIVATE)
+    blocks.load(None, js=_FOLLOW_THE_TALK, **_PRIVATE)
     for chosen in (screen.new.click, screen.history.input, screen.branches.input):
         chosen(None, js=_CLOSE_WHERE_NARROW, **_PRIVATE)
     screen.new.click(browsing.new, drawings, **leaves)

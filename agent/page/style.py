@@ -16,6 +16,7 @@ CSS = """
 #chat { flex: 1 1 auto; min-height: 140px; border: 0; background: transparent; }
 #chat button[aria-label="Share"], #chat .top-panel button[aria-label="Clear"] { display: none; }
 #chat .image-frame img { max-height: 380px; width: auto; object-fit: contain; }
+#chat .message.user .image-frame img { max-height: 240px; }
 #chat .bubble-wrap { background: transparent; }
 #chat .thought-group pre code { white-space: pre-wrap; overflow-wrap: anywhere; }
 #notice .told { border: 1px solid var(--error-border-color); color: var(--body-text-color);

@@ -36,9 +36,6 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from ..toy_skills import Climb, Noop
 
-# Gradio 6.31 counts its events with pandas 3.
-pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")
-
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on this machine")
 PATIENCE = 15_000
@@ -224,6 +221,22 @@ def test_a_picture_is_changed_and_all_of_it_is_there_after_reloading(
     [turn] = server.turns()
     assert turn.vote is Vote.UP
     assert turn.conversation in tab.page.url
+
+
+@needs_browser
+@pytest.mark.parametrize("tab", [{"width": 1200, "height": 560}], indirect=True)
+def test_the_answer_is_in_sight_below_large_pictures_until_somebody_scrolls(
+    tab: Tab, picture: Path
+) -> None:
+    tab.ask("Grey it, please.", picture, picture)
+    tab.done("So it is: Converted the image to grayscale.")
+    answer = tab.chat.get_by_text("So it is: Converted").last
+    expect(answer).to_be_in_viewport()
+    tab.chat.hover()
+    tab.page.mouse.wheel(0, -2000)
+    expect(answer).not_to_be_in_viewport()
+    tab.chat.locator(".thought-group .title").click()
+    expect(answer).not_to_be_in_viewport()
 
 
 # A small window, for browsers without a GPU compute every pixel of the canvas again and again.
