@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -114,6 +115,8 @@ def close_provider(provider: TracerProvider) -> None:
     closing = threading.Thread(target=provider.shutdown, daemon=True)
     closing.start()
     closing.join(_LAST_SECONDS)
+    # What ends after that is dropped, as it should be, and the SDK would warn of each span.
+    logging.getLogger("opentelemetry.sdk.trace.export").setLevel(logging.ERROR)
 
 
 def outcome_of(error: BaseException) -> str:
