@@ -77,6 +77,8 @@ def list_keys(config: Path | None, database: str | None, as_json: bool) -> None:
         state = f"revoked {key.revoked:%Y-%m-%d %H:%M}" if key.revoked else "valid"
         parts = (key.id, f"{key.created:%Y-%m-%d}", ",".join(sorted(key.scopes)), state, limits)
         click.echo("  ".join(part for part in (*parts, key.name) if part))
+    if not found:
+        click.echo("There is no key yet: `llava-plus keys create NAME` makes one.", err=True)
 
 
 @command.command("revoke")

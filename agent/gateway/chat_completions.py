@@ -19,7 +19,7 @@ from .problems import documented, problem_of
 from .requests import StrictRoute
 from .routing import ChatCaller, access_of, chats_of, reader_of
 from .skill_events import usage_of
-from .sse import DONE, EventStream, encode_event
+from .sse import DONE, EventStream, encode_event, streamed
 from .turns import Heard, begun, held
 from .wanted import Wanted, options_of, turn_wanted
 from .wire import (
@@ -43,16 +43,12 @@ log = logging.getLogger(__name__)
 
 router = APIRouter(route_class=StrictRoute, tags=["chat"])
 
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
-_OK: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The answer, or its chunks as server-sent events.", "content": _STREAM}
-}
-
 
 @router.post(
     "/v1/chat/completions",
     response_model=Completion,
-    responses=_OK | documented(404, 409, 502, 504),
+    responses=streamed("The answer, or its chunks as server-sent events.")
+    | documented(404, 409, 502, 504),
 )
 async def create_chat_completion(
     request: Request, body: ChatRequest, caller: ChatCaller

@@ -35,7 +35,7 @@ from .responses_wire import (
 )
 from .routing import ChatCaller, access_of, chats_of, reader_of
 from .skill_events import usage_of
-from .sse import EventStream, encode_event
+from .sse import EventStream, encode_event, streamed
 from .turns import Heard, Piece, begun, held
 from .wanted import Wanted, options_of, turn_wanted
 from .wire import (
@@ -62,16 +62,11 @@ log = logging.getLogger(__name__)
 
 router = APIRouter(route_class=StrictRoute, tags=["responses"])
 
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
-_OK: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The answer, or its events.", "content": _STREAM}
-}
-
 
 @router.post(
     "/v1/responses",
     response_model=ResponseObject,
-    responses=_OK | documented(404, 409, 502, 504),
+    responses=streamed("The answer, or its events.") | documented(404, 409, 502, 504),
 )
 async def create_response(request: Request, body: ResponseRequest, caller: ChatCaller) -> Response:
     """Answer the input, calling skills on the way; calls of the client's tools come back."""

@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-__all__ = ["DONE", "EventStream", "encode_event"]
+__all__ = ["DONE", "EventStream", "encode_event", "streamed"]
 
 DONE = b"data: [DONE]\n\n"
 """The end of a stream that is whole."""
@@ -28,6 +28,12 @@ def encode_event(data: str, *, name: str | None = None) -> bytes:
     """An event with `data`, which is on one line as JSON is."""
     head = f"event: {name}\n" if name else ""
     return f"{head}data: {data}\n\n".encode()
+
+
+def streamed(description: str) -> dict[int | str, dict[str, Any]]:
+    """That a route may answer with events instead of its model, for its document."""
+    content = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {200: {"description": description, "content": content}}
 
 
 class EventStream(Response):

@@ -17,15 +17,7 @@ __all__ = ["setup_logging"]
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_TALKATIVE = (
-    "alembic",
-    "httpx",
-    "httpcore",
-    "asyncio",
-    "multipart",
-    "python_multipart",
-    "aiosqlite",
-)
+_TALKATIVE = ("alembic", "httpx", "httpcore", "asyncio", "multipart", "python_multipart")
 """Libraries that log every request or statement at INFO or DEBUG, with its address or values."""
 
 
