@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import httpx
@@ -17,13 +17,11 @@ from ..skills.errors import (
     UnknownSkill,
     WorkerUnavailable,
 )
-from ..skills.geometry import Mask
-from ..skills.images import ImageRef, ImageStore
-from ..skills.progress import Watch
 from ..skills.runner import SkillRunner
 from ..skills.skill import Skill
 from ..skills.wire import Refused, TooBusy
-from .worker_client import Call, WorkerClient, named_in
+from .call_scope import CallScope
+from .worker_client import Call, WorkerClient
 
 __all__ = ["Dispatcher", "HttpDispatcher", "LocalDispatcher"]
 
@@ -39,23 +37,12 @@ class Dispatcher(Protocol):
     async def specs(self) -> list[SkillSpec]:
         """Every skill on offer."""
 
-    async def dispatch(
-        self,
-        use: SkillUse,
-        *,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> SkillResult:
-        """Run one use; `images` and `masks` are the handles that its arguments may name.
+    async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
+        """Run one use within `scope`.
 
-        `deadline` is a moment of `time.monotonic()`. What the model did wrong, and what a
-        skill could not do, is a result with an `error`. Raises `WorkerUnavailable` or
-        `DeadlineExceeded` for what only the operator can mend. Images that the skill made
-        are in `store` when the result is back. `watch` hears of progress until then, where the
-        skill reports any, a few times a second.
+        What the model did wrong, and what a skill could not do, is a result with an `error`.
+        Raises `WorkerUnavailable` or `DeadlineExceeded` for what only the operator can mend.
+        Images that the skill made are in the scope's store when the result is back.
         """
 
     async def aclose(self) -> None:
@@ -72,27 +59,18 @@ class LocalDispatcher:
         """Every skill on offer."""
         return [card.spec for card in self._runner.cards]
 
-    async def dispatch(
-        self,
-        use: SkillUse,
-        *,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> SkillResult:
+    async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         """Run one use; see `Dispatcher`."""
-        named, named_masks = named_in(use.arguments, images, masks)
-        decoded = {handle: store.image(ref) for handle, ref in named.items()}
+        named, named_masks = scope.named(use.arguments)
+        decoded = {handle: scope.store.image(ref) for handle, ref in named.items()}
         try:
             return await self._runner.call(
                 use,
                 images=decoded,
                 masks=named_masks,
-                store=store,
-                deadline=deadline,
-                watch=watch,
+                store=scope.store,
+                deadline=scope.deadline,
+                watch=scope.watch,
             )
         except SkillError as error:
             return _told(use, error)
@@ -154,19 +132,10 @@ class HttpDispatcher:
                     )
         return [spec for spec, _ in offered.values()]
 
-    async def dispatch(
-        self,
-        use: SkillUse,
-        *,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> SkillResult:
+    async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         """Run one use; see `Dispatcher`."""
         try:
-            call = Call.of(use, images, masks, store, deadline, watch)
+            call = Call.of(use, scope)
             async with asyncio.timeout(call.seconds_left() + _GRACE):
                 return await self._send(call)
         except SkillError as error:

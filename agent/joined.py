@@ -7,9 +7,7 @@ from collections.abc import Mapping
 
 from ..skills.calls import SkillResult, SkillSpec, SkillUse
 from ..skills.errors import BadConfiguration, UnknownSkill
-from ..skills.geometry import Mask
-from ..skills.images import ImageRef, ImageStore
-from ..skills.progress import Watch
+from .call_scope import CallScope
 from .checking import problem_of
 from .dispatcher import Dispatcher
 
@@ -34,16 +32,7 @@ class JoinedDispatcher:
         self._owners = owners
         return [spec for specs in listed for spec in specs]
 
-    async def dispatch(
-        self,
-        use: SkillUse,
-        *,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> SkillResult:
+    async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         """Run one use; see `Dispatcher`."""
         if use.name not in self._owners:
             await self.specs()
@@ -52,9 +41,7 @@ class JoinedDispatcher:
             unknown = UnknownSkill(f"there is no skill {use.name!r}; there is: {known}")
             return SkillResult(id=use.id, name=use.name, error=problem_of(unknown))
         part = self._parts[self._owners[use.name]]
-        return await part.dispatch(
-            use, images=images, masks=masks, store=store, deadline=deadline, watch=watch
-        )
+        return await part.dispatch(use, scope)
 
     async def aclose(self) -> None:
         """Close every part."""

@@ -24,6 +24,7 @@ from ..skills.errors import (
 )
 from ..skills.images import ImageStore
 from ..skills.progress import Progress
+from .call_scope import CallScope
 from .checking import UseChecker, problem_of
 from .dispatcher import Dispatcher
 from .together import together
@@ -293,11 +294,13 @@ class _Turn:
             self._check_new(use)
             result = await self._agent.dispatcher.dispatch(
                 use,
-                images=self._conversation.images,
-                masks=self._conversation.masks,
-                store=self._store,
-                deadline=self._deadline,
-                watch=lambda progress: self._emit(CallProgressed(use, progress)),
+                CallScope(
+                    images=self._conversation.images,
+                    masks=self._conversation.masks,
+                    store=self._store,
+                    deadline=self._deadline,
+                    watch=lambda progress: self._emit(CallProgressed(use, progress)),
+                ),
             )
         except SkillError as error:
             result = SkillResult(id=use.id, name=use.name, error=problem_of(error))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -19,15 +17,12 @@ from ..skills.calls import Artifact, SkillResult, SkillSpec, SkillUse
 from ..skills.errors import (
     BadInput,
     BadSkillUse,
-    DeadlineExceeded,
     LlavaPlusError,
     SkillError,
     WorkerUnavailable,
 )
-from ..skills.geometry import Mask
-from ..skills.images import ImageRef, ImageStore
+from ..skills.images import ImageRef
 from ..skills.progress import Progress, Watch
-from ..skills.skill import HANDLE_PATTERNS
 from ..skills.wire import (
     DEADLINE_HEADER,
     STREAM_TYPE,
@@ -40,10 +35,9 @@ from ..skills.wire import (
     decode_problem,
     decode_result,
 )
+from .call_scope import CallScope
 
-__all__ = ["Call", "CallObserver", "WorkerClient", "call_observer", "named_in"]
-
-T = TypeVar("T")
+__all__ = ["Call", "CallObserver", "WorkerClient", "call_observer"]
 
 _COOLING = 5.0
 """Seconds for which a worker that could not be reached is asked last."""
@@ -65,29 +59,16 @@ call_observer: ContextVar[CallObserver | None] = ContextVar("call_observer", def
 
 @dataclass(frozen=True)
 class Call:
-    """A use with what it needs, ready to be sent to any worker, any number of times.
-
-    `watch` hears of its progress.
-    """
+    """A use with what it needs, ready to be sent to any worker, any number of times."""
 
     use: SkillUse
     body: bytes
     images: frozenset[ImageRef]
-    store: ImageStore
-    deadline: float
-    watch: Watch | None = None
+    scope: CallScope
 
     @classmethod
-    def of(
-        cls,
-        use: SkillUse,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> Call:
-        named, named_masks = named_in(use.arguments, images, masks)
+    def of(cls, use: SkillUse, scope: CallScope) -> Call:
+        named, named_masks = scope.named(use.arguments)
         try:
             request = CallRequest(
                 id=use.id,
@@ -98,13 +79,11 @@ class Call:
             body = request.model_dump_json().encode()
         except (ValidationError, PydanticSerializationError) as error:
             raise BadSkillUse(f"{use.name}: the arguments cannot be sent: {error}") from error
-        return cls(use, body, frozenset(named.values()), store, deadline, watch)
+        return cls(use, body, frozenset(named.values()), scope)
 
     def seconds_left(self) -> float:
         """Time until the deadline. Raises `DeadlineExceeded` when there is none."""
-        if (seconds := self.deadline - time.monotonic()) <= 0:
-            raise DeadlineExceeded(f"no time was left to run {self.use.name!r}")
-        return seconds
+        return self.scope.seconds_left(self.use.name)
 
 
 class WorkerClient:
@@ -172,15 +151,15 @@ class WorkerClient:
     async def _run(self, call: Call) -> SkillResult:
         name = call.use.name
         headers = {DEADLINE_HEADER: f"{call.seconds_left():.3f}"}
-        if call.watch:
+        if call.scope.watch:
             headers["Accept"] = STREAM_TYPE
         if observer := call_observer.get():
             headers.update(observer.headers)
         request = self._client.build_request(
             "POST", f"{self.url}/v1/skills/{name}", content=call.body, headers=headers
         )
-        if call.watch:
-            body = await self._follow(request, f"running {name!r}", call.watch)
+        if call.scope.watch:
+            body = await self._follow(request, f"running {name!r}", call.scope.watch)
         else:
             response = await self._exchange(request, f"running {name!r}", may_run=True)
             self._check(response, f"running {name!r}")
@@ -210,7 +189,7 @@ class WorkerClient:
                 request = self._client.build_request(
                     "PUT",
                     f"{self.url}/v1/images/{ref.sha256}",
-                    content=call.store.data(ref),
+                    content=call.scope.store.data(ref),
                     headers={"Content-Type": ref.media_type},
                 )
                 response = await self._exchange(request, "taking an image", may_run=False)
@@ -223,7 +202,7 @@ class WorkerClient:
             return artifact
         sha256 = artifact.image.sha256
         self._remember(sha256)
-        ref = call.store.get(sha256)
+        ref = call.scope.store.get(sha256)
         if ref is None:
             doing = f"handing over an image that {call.use.name!r} made"
             request = self._client.build_request("GET", f"{self.url}/v1/images/{sha256}")
@@ -231,7 +210,7 @@ class WorkerClient:
             self._check(response, doing)
             try:
                 # In a thread, because decoding would hold up every other conversation.
-                ref = await asyncio.to_thread(call.store.add, response.content)
+                ref = await asyncio.to_thread(call.scope.store.add, response.content)
             except BadInput as error:
                 raise WorkerUnavailable(f"worker {self.url} failed {doing}: {error}") from error
             if ref.sha256 != sha256:
@@ -303,37 +282,6 @@ class WorkerClient:
         if len(self._known) >= _MANY_HASHES:
             self._known.clear()
         self._known.add(sha256)
-
-
-def named_in(
-    arguments: dict[str, Any], images: Mapping[str, ImageRef], masks: Mapping[str, Mask]
-) -> tuple[dict[str, ImageRef], dict[str, Mask]]:
-    """The images and masks whose handles the arguments name."""
-    strings = _strings(arguments)
-    return _chosen(strings, "image", images), _chosen(strings, "mask", masks)
-
-
-def _chosen(strings: set[str], kind: str, known: Mapping[str, T]) -> dict[str, T]:
-    pattern = HANDLE_PATTERNS[kind]
-    if any(text not in known and re.fullmatch(pattern, text) for text in strings):
-        # A handle that there is not: with all of them, the skill can say which there are.
-        return dict(known)
-    return {handle: known[handle] for handle in known if handle in strings}
-
-
-def _strings(value: Any) -> set[str]:
-    """Every string in a JSON value; without recursion, for a model may nest without end."""
-    found: set[str] = set()
-    rest = [value]
-    while rest:
-        match rest.pop():
-            case str() as text:
-                found.add(text)
-            case list() as items:
-                rest.extend(items)
-            case dict() as items:
-                rest.extend(items.values())
-    return found
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -11,6 +11,7 @@ from ...skills.errors import BadSkillUse, SkillFailed, UnknownSkill
 from ...skills.geometry import Mask
 from ...skills.images import ImageRef, ImageStore
 from ...skills.peer_wire import picture_data
+from ..call_scope import CallScope
 from ..dispatcher import Dispatcher
 
 if TYPE_CHECKING:
@@ -61,10 +62,9 @@ class Errand:
         """Run one skill. Raises what went wrong, whoever would have been told of it."""
         result = await self._dispatcher.dispatch(
             SkillUse(id="call_1", name=name, arguments=arguments),
-            images=self._images,
-            masks=self._masks,
-            store=self._store,
-            deadline=self._deadline,
+            CallScope(
+                images=self._images, masks=self._masks, store=self._store, deadline=self._deadline
+            ),
         )
         if result.error:
             raise _MODELS_FAULT.get(result.error.kind, SkillFailed)(result.error.message)

@@ -22,8 +22,9 @@ from typing import Any, Literal
 
 from ...skills.errors import BadSkillUse
 from ...skills.geometry import Mask
-from ...skills.images import ImageRef, ImageStore
+from ...skills.images import ImageRef
 from ...skills.skill import HANDLE_PATTERNS
+from ..call_scope import CallScope
 from .outputs import mask_image
 
 __all__ = ["Slot", "filled", "slots"]
@@ -67,11 +68,7 @@ def slots(parameters: Mapping[str, Any]) -> dict[str, Slot]:
 
 
 def filled(
-    arguments: Mapping[str, Any],
-    slots: Mapping[str, Slot],
-    images: Mapping[str, ImageRef],
-    masks: Mapping[str, Mask],
-    store: ImageStore,
+    arguments: Mapping[str, Any], slots: Mapping[str, Slot], scope: CallScope
 ) -> dict[str, Any]:
     """`arguments` with the files in place of the handles.
 
@@ -81,12 +78,12 @@ def filled(
     def encode(slot: Slot, handle: object) -> object:
         if not isinstance(handle, str):
             return handle
-        known: Mapping[str, ImageRef | Mask] = images if slot.kind == "image" else masks
+        known: Mapping[str, ImageRef | Mask] = scope.images if slot.kind == "image" else scope.masks
         if handle not in known:
             there = ", ".join(known) or "none"
             raise BadSkillUse(f"there is no {slot.kind} {handle!r} here; there is: {there}")
         thing = known[handle]
-        data = mask_image(thing) if isinstance(thing, Mask) else store.data(thing)
+        data = mask_image(thing) if isinstance(thing, Mask) else scope.store.data(thing)
         media_type = "image/png" if isinstance(thing, Mask) else thing.media_type
         text = base64.b64encode(data).decode("ascii")
         return f"data:{media_type};base64,{text}" if slot.uri else text

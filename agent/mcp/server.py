@@ -26,6 +26,7 @@ from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from ...skills.calls import SkillSpec, SkillUse
 from ...skills.errors import BadInput, DeadlineExceeded, LlavaPlusError, SkillError
 from ...skills.images import MAX_BYTES
+from ..call_scope import CallScope
 from ..dispatcher import Dispatcher
 from ..together import together
 from .inputs import Intake, tool_schema
@@ -170,11 +171,13 @@ class _Tools:
         async with together() as group:
             result = await self._dispatcher.dispatch(
                 SkillUse(id="call_1", name=spec.name, arguments=filled),
-                images=intake.images,
-                masks=intake.masks,
-                store=intake.store,
-                deadline=deadline,
-                watch=_reporting(context.session, group) if wants_progress else None,
+                CallScope(
+                    images=intake.images,
+                    masks=intake.masks,
+                    store=intake.store,
+                    deadline=deadline,
+                    watch=_reporting(context.session, group) if wants_progress else None,
+                ),
             )
         asked = next(iter(intake.images.values()), None)
         return await asyncio.to_thread(told_result, result, intake.store, workspace, asked)

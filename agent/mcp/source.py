@@ -21,12 +21,11 @@ from ...skills.errors import (
     UnknownSkill,
     WorkerUnavailable,
 )
-from ...skills.geometry import Mask
-from ...skills.images import ImageRef, ImageStore
 from ...skills.progress import Watch
 from ...skills.skill import tidy_schema
 from ...skills.wire import Refused
 from ...skills.wording import shorten
+from ..call_scope import CallScope
 from ..checking import UseChecker, problem_of
 from ..dispatcher import Dispatcher
 from ..joined import JoinedDispatcher
@@ -97,26 +96,15 @@ class McpDispatcher:
         self._offers = offers
         return [offer.spec for offer in offers.values()]
 
-    async def dispatch(
-        self,
-        use: SkillUse,
-        *,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> SkillResult:
+    async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         """Run one use; see `Dispatcher`."""
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout(scope.deadline - time.monotonic()):
                 offer = await self._offer(use.name)
                 # Files of many megabytes are encoded and decoded in a thread.
-                arguments = await asyncio.to_thread(
-                    filled, use.arguments, offer.slots, images, masks, store
-                )
-                result = await self._call(offer.tool, arguments, watch)
-                return await asyncio.to_thread(read_result, use, result, store)
+                arguments = await asyncio.to_thread(filled, use.arguments, offer.slots, scope)
+                result = await self._call(offer.tool, arguments, scope.watch)
+                return await asyncio.to_thread(read_result, use, result, scope.store)
         except SkillError as error:
             return SkillResult(id=use.id, name=use.name, error=problem_of(error))
         except TimeoutError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +16,10 @@ from ...model.conversation import Conversation
 from ...model.lmm import LMM, Event, Replied, Usage
 from ...skills import errors
 from ...skills.calls import SkillResult, SkillSpec, SkillUse
-from ...skills.geometry import Mask
-from ...skills.images import ImageRef, ImageStore
-from ...skills.progress import Watch
+from ...skills.images import ImageStore
 from ...skills.tracing import outcome_of, tell_outcome
 from ...skills.wire import Refused
+from ..call_scope import CallScope
 from ..dispatcher import Dispatcher
 from ..loop import TurnEvent, TurnFinished
 from ..worker_client import CallObserver, call_observer
@@ -145,21 +144,10 @@ class WatchedDispatcher:
         self._known.update(spec.name for spec in specs)
         return specs
 
-    async def dispatch(
-        self,
-        use: SkillUse,
-        *,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> SkillResult:
+    async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         """Run one use; see `Dispatcher`."""
         with self._watching(use.name) as call:
-            result = await self._dispatcher.dispatch(
-                use, images=images, masks=masks, store=store, deadline=deadline, watch=watch
-            )
+            result = await self._dispatcher.dispatch(use, scope)
             if result.error:
                 call.outcome = _kind(result.error.kind)
             else:

@@ -16,6 +16,7 @@ from llava_plus.agent.bridge import create_bridge_app
 from llava_plus.agent.bridge.llava_plus import APIS
 from llava_plus.agent.bridge.openthinkimg import TOOLS
 from llava_plus.agent.bridge.registry import HeartBeat, Registration, Registry, Status
+from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.dispatcher import HttpDispatcher, LocalDispatcher
 from llava_plus.skills import ImageStore, Mask, Skill, SkillUse
 from llava_plus.skills.backends import Detection, Findings, LabelledRegion, Level, Retrieved, ade20k
@@ -547,7 +548,7 @@ async def test_a_worker_behind_a_worker_is_the_operators(picture: Image.Image) -
     images = {"img_1": store.add(encode_image(picture))}
     deadline = time.monotonic() + 10
     with pytest.raises(WorkerUnavailable, match=r"'blip2' of LLaVA-Plus at .* cannot be"):
-        await dispatcher.dispatch(use, images=images, masks={}, store=store, deadline=deadline)
+        await dispatcher.dispatch(use, CallScope(images=images, store=store, deadline=deadline))
     await dispatcher.aclose()
 
 

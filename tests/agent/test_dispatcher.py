@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.dispatcher import Dispatcher, HttpDispatcher, LocalDispatcher
 from llava_plus.skills import ImageRef, ImageStore, Mask, Skill, SkillResult, SkillUse
 from llava_plus.skills.errors import (
@@ -59,11 +60,13 @@ async def dispatch(
 ) -> SkillResult:
     return await dispatcher.dispatch(
         SkillUse(id="call_1", name=name, arguments=arguments or {}),
-        images=images or {},
-        masks=masks or {},
-        store=store or ImageStore(),
-        deadline=time.monotonic() + seconds,
-        watch=watch,
+        CallScope(
+            images=images or {},
+            masks=masks or {},
+            store=store or ImageStore(),
+            deadline=time.monotonic() + seconds,
+            watch=watch,
+        ),
     )
 
 

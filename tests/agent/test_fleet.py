@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.dispatcher import HttpDispatcher
 from llava_plus.agent.fleet import start_fleet
 from llava_plus.skills import ImageStore, SkillResult, SkillUse
@@ -30,10 +31,7 @@ def _toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def dispatch(dispatcher: HttpDispatcher, name: str, seconds: float = 5) -> SkillResult:
     return await dispatcher.dispatch(
         SkillUse(id="call_1", name=name, arguments={}),
-        images={},
-        masks={},
-        store=ImageStore(),
-        deadline=time.monotonic() + seconds,
+        CallScope(store=ImageStore(), deadline=time.monotonic() + seconds),
     )
 
 

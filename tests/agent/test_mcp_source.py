@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.dispatcher import Dispatcher, LocalDispatcher
 from llava_plus.agent.joined import JoinedDispatcher
 from llava_plus.agent.loop import Agent, TurnFinished
@@ -124,11 +125,13 @@ async def dispatch(
 ) -> SkillResult:
     return await dispatcher.dispatch(
         SkillUse(id="call_1", name=name, arguments=arguments or {}),
-        images=images or {},
-        masks=masks or {},
-        store=store or ImageStore(),
-        deadline=time.monotonic() + seconds,
-        watch=watch,
+        CallScope(
+            images=images or {},
+            masks=masks or {},
+            store=store or ImageStore(),
+            deadline=time.monotonic() + seconds,
+            watch=watch,
+        ),
     )
 
 

@@ -19,6 +19,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import StreamingResponse
+from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.dispatcher import Dispatcher, HttpDispatcher, LocalDispatcher
 from llava_plus.agent.fleet import start_fleet
 from llava_plus.agent.loop import Agent, TextDelta, TurnFinished
@@ -263,7 +264,7 @@ async def test_only_a_call_that_is_traced_carries_a_header(spans: InMemorySpanEx
         plain = HttpDispatcher([url])
         for dispatcher in (plain, WatchedDispatcher(plain, Metrics())):
             await dispatcher.dispatch(
-                use("noop"), images={}, masks={}, store=ImageStore(), deadline=time.monotonic() + 9
+                use("noop"), CallScope(store=ImageStore(), deadline=time.monotonic() + 9)
             )
         await plain.aclose()
     (call,) = named(spans)["skill.dispatch"]
@@ -383,7 +384,7 @@ async def test_names_that_were_made_up_share_one_series() -> None:
     await dispatcher.specs()
     for name in ("invented", "made_up"):
         result = await dispatcher.dispatch(
-            use(name), images={}, masks={}, store=ImageStore(), deadline=time.monotonic() + 5
+            use(name), CallScope(store=ImageStore(), deadline=time.monotonic() + 5)
         )
         assert result.error
         assert result.error.kind == UnknownSkill.__name__
@@ -400,10 +401,7 @@ async def test_a_busy_workers_refusals_are_counted() -> None:
         calls = [
             dispatcher.dispatch(
                 use("slow", seconds=0.2),
-                images={},
-                masks={},
-                store=ImageStore(),
-                deadline=time.monotonic() + 5,
+                CallScope(store=ImageStore(), deadline=time.monotonic() + 5),
             )
             for _ in range(2)
         ]

@@ -25,6 +25,7 @@ import httpx
 import numpy as np
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.dispatcher import HttpDispatcher
 from llava_plus.skills import ImageArgument, ImageRef, ImageStore, Skill, SkillOutput, SkillUse
 from llava_plus.skills.images import read_image
@@ -123,7 +124,7 @@ class Bench:
 
     async def dispatch(self, use: SkillUse, images: dict[str, ImageRef]) -> None:
         result = await self.dispatcher.dispatch(
-            use, images=images, masks={}, store=self.store, deadline=time.monotonic() + 30
+            use, CallScope(images=images, store=self.store, deadline=time.monotonic() + 30)
         )
         assert result.error is None
 

@@ -28,6 +28,7 @@ import httpx
 import numpy as np
 import torch
 import uvicorn
+from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.dispatcher import HttpDispatcher
 from llava_plus.skills import ImageArgument, ImageRef, ImageStore, Skill, SkillOutput, SkillUse
 from llava_plus.skills.backends.blip import BlipCaptioner
@@ -97,7 +98,7 @@ async def _call_all(url: str, refs: Sequence[ImageRef], store: ImageStore) -> fl
     async def call(ref: ImageRef) -> None:
         use = SkillUse(id="call_1", name="caption", arguments={"image": "img_1"})
         await dispatcher.dispatch(
-            use, images={"img_1": ref}, masks={}, store=store, deadline=time.monotonic() + 300
+            use, CallScope(images={"img_1": ref}, store=store, deadline=time.monotonic() + 300)
         )
 
     await dispatcher.specs()
@@ -195,7 +196,7 @@ async def _call_again_and_again(url: str, ref: ImageRef, store: ImageStore, call
     use = SkillUse(id="call_1", name="noop", arguments={"image": "img_1"})
     for _ in range(calls):
         await dispatcher.dispatch(
-            use, images={"img_1": ref}, masks={}, store=store, deadline=time.monotonic() + 60
+            use, CallScope(images={"img_1": ref}, store=store, deadline=time.monotonic() + 60)
         )
     await dispatcher.aclose()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.dispatcher import LocalDispatcher
 from llava_plus.model.conversation import AssistantMessage, Conversation
 from llava_plus.model.reinforcement.environment import load_environment
@@ -191,7 +192,7 @@ async def ask(dispatcher: RecordedDispatcher, use: SkillUse, grey: int) -> tuple
     ref = store.add(encode_image(Image.new("RGB", (8, 4), (grey, grey, grey))))
     handle = use.arguments["image"]
     result = await dispatcher.dispatch(
-        use, images={handle: ref}, masks={}, store=store, deadline=time.monotonic() + 5
+        use, CallScope(images={handle: ref}, store=store, deadline=time.monotonic() + 5)
     )
     return result, store
 
@@ -227,7 +228,7 @@ async def test_problems_of_a_skill_are_kept_and_those_of_workers_are_not(tmp_pat
     late = halve("img_1", seconds=2)
     with pytest.raises(WorkerUnavailable):
         await recording.dispatch(
-            late, images={"img_1": ref}, masks={}, store=store, deadline=time.monotonic() + 0.2
+            late, CallScope(images={"img_1": ref}, store=store, deadline=time.monotonic() + 0.2)
         )
     await recording.aclose()
     replaying = RecordedDispatcher(tmp_path)

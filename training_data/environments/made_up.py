@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
 
+from ...agent.call_scope import CallScope
 from ...skills.calls import SkillResult, SkillSpec, SkillUse
-from ...skills.geometry import Mask
-from ...skills.images import ImageRef, ImageStore
-from ...skills.progress import Watch
 from ..outcomes import fail
 from ..turns import finding
 from .tasks import true_name
@@ -31,16 +28,7 @@ class MadeUpDispatcher:
         """None: it answers calls of any skill."""
         return []
 
-    async def dispatch(
-        self,
-        use: SkillUse,
-        *,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> SkillResult:
+    async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         """Make up what one use brings; see `Dispatcher`."""
         rng = random.Random(json.dumps([self._seed, use.name, use.arguments], sort_keys=True))
         return fail(use, rng) if self._failing else finding(use, rng, true_name(use.name))

@@ -10,13 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ...agent.call_scope import CallScope
 from ...agent.dispatcher import Dispatcher
-from ...agent.worker_client import named_in
 from ...skills.calls import SkillResult, SkillSpec, SkillUse
 from ...skills.errors import BadConfiguration, WorkerUnavailable
-from ...skills.geometry import Mask
 from ...skills.images import ImageRef, ImageStore
-from ...skills.progress import Watch
 from ...skills.skill import describe_validation
 
 __all__ = ["NotRecorded", "RecordedDispatcher"]
@@ -44,29 +42,18 @@ class RecordedDispatcher:
         """Every skill of the workers; none where there are only recordings."""
         return await self._live.specs() if self._live else []
 
-    async def dispatch(
-        self,
-        use: SkillUse,
-        *,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> SkillResult:
+    async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         """Answer one use; see `Dispatcher`. Raises `NotRecorded` where nobody can."""
-        path = self._path(use, images, masks)
+        path = self._path(use, scope)
         if path.exists():
-            return self._replayed(path, store).model_copy(update={"id": use.id})
+            return self._replayed(path, scope.store).model_copy(update={"id": use.id})
         if self._live is None:
             raise NotRecorded(
                 f"{self._folder} has no result of {use.name!r} with {_json(use.arguments)}; record "
                 "it with workers (findings: live)"
             )
-        result = await self._live.dispatch(
-            use, images=images, masks=masks, store=store, deadline=deadline, watch=watch
-        )
-        self._keep(path, result, store)
+        result = await self._live.dispatch(use, scope)
+        self._keep(path, result, scope.store)
         return result
 
     async def aclose(self) -> None:
@@ -74,10 +61,8 @@ class RecordedDispatcher:
         if self._live:
             await self._live.aclose()
 
-    def _path(
-        self, use: SkillUse, images: Mapping[str, ImageRef], masks: Mapping[str, Mask]
-    ) -> Path:
-        shown, outlined = named_in(use.arguments, images, masks)
+    def _path(self, use: SkillUse, scope: CallScope) -> Path:
+        shown, outlined = scope.named(use.arguments)
         content = {
             **{handle: f"image {ref.sha256}" for handle, ref in shown.items()},
             **{handle: f"mask {mask.model_dump_json()}" for handle, mask in outlined.items()},

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ...agent.call_scope import CallScope, named_in
 from ...agent.checking import UseChecker
 from ...agent.dispatcher import Dispatcher
 from ...agent.record import image_name
-from ...agent.worker_client import named_in
 from ...model.conversation import Conversation
 from ...skills.calls import SkillResult, SkillSpec, SkillUse
 from ...skills.images import ImageRef, ImageStore, read_file
@@ -84,10 +84,12 @@ class SkillRuns:
     ) -> SkillResult:
         result = await self._dispatcher.dispatch(
             use,
-            images=conversation.images,
-            masks=conversation.masks,
-            store=store,
-            deadline=time.monotonic() + self._seconds,
+            CallScope(
+                images=conversation.images,
+                masks=conversation.masks,
+                store=store,
+                deadline=time.monotonic() + self._seconds,
+            ),
         )
         for ref in _images_of(result):
             _write(self._folder / image_name(ref), store.data(ref))

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ...agent.call_scope import CallScope
 from ...agent.checking import problem_of
 from ...agent.dispatcher import Dispatcher
 from ...model.conversation import AssistantMessage, Conversation, SkillMessage
 from ...skills.calls import SkillResult, SkillSpec, SkillUse
 from ...skills.errors import BadSkillUse, DeadlineExceeded
-from ...skills.geometry import Mask
-from ...skills.images import ImageRef, ImageStore
-from ...skills.progress import Watch
+from ...skills.images import ImageStore
 from .mnms_plans import REFERENCE, Node, plan_from_text
 from .players import OneReply, Stage, WholeTurn, failed
 from .suite import Answer, Case
@@ -56,22 +55,11 @@ class _Naming:
     async def specs(self) -> list[SkillSpec]:
         return await self._dispatcher.specs()
 
-    async def dispatch(
-        self,
-        use: SkillUse,
-        *,
-        images: Mapping[str, ImageRef],
-        masks: Mapping[str, Mask],
-        store: ImageStore,
-        deadline: float,
-        watch: Watch | None = None,
-    ) -> SkillResult:
+    async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         if use.name not in self._installed:
             text = f"Done. Its outputs can be used as <{use.id}>.image, <{use.id}>.text, ..."
             return SkillResult(id=use.id, name=use.name, text=text, data=NOT_RUN)
-        return await self._dispatcher.dispatch(
-            use, images=images, masks=masks, store=store, deadline=deadline, watch=watch
-        )
+        return await self._dispatcher.dispatch(use, scope)
 
     async def aclose(self) -> None:
         """The dispatcher is closed by whoever opened it."""
@@ -114,7 +102,10 @@ class WrittenPlan:
             try:
                 use = use.model_copy(update={"arguments": outputs.resolved(node)})
                 result = await self._stage.dispatcher.dispatch(
-                    use, images=grown.images, masks=grown.masks, store=store, deadline=deadline
+                    use,
+                    CallScope(
+                        images=grown.images, masks=grown.masks, store=store, deadline=deadline
+                    ),
                 )
             except BadSkillUse as error:
                 result = SkillResult(id=use.id, name=use.name, error=problem_of(error))
