@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..model.conversation import AssistantMessage, Conversation, Message, UserMessage
 from ..model.lmm import LMM
+from ..model.sampling import sampled
 from ..skills.calls import SkillResult, SkillSpec
 from ..skills.errors import BadConfiguration, BadInput, UnknownSkill
 from ..skills.geometry import Corners, Mask, Position
@@ -143,7 +144,7 @@ class Chats:
         place, value = await prepare()
         options = place.options
         agent = Agent(
-            self.lmms[place.lmm],
+            sampled(self.lmms[place.lmm], options.sampling),
             self.dispatcher,
             max_steps=options.max_steps or self.max_steps,
             turn_seconds=options.turn_seconds or self.turn_seconds,
@@ -261,10 +262,10 @@ class Chats:
     def _offered(self, skills: Sequence[SkillSpec], options: TurnOptions) -> tuple[SkillSpec, ...]:
         """The skills of a turn, the client's own last; hers win over ours of the same name.
 
-        Of those that a conversation began with, the ones that are still there.
+        Of those that a conversation began with, the ones that are still there, as they are now.
         """
         here = {spec.name: spec for spec in self.skills}
-        offered = {spec.name: spec for spec in skills if spec.name in here}
+        offered = {spec.name: here[spec.name] for spec in skills if spec.name in here}
         if options.skills is not None:
             known = {**here, **offered}
             for name in options.skills:

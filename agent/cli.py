@@ -27,6 +27,7 @@ _COMMANDS = {
     "chat": "Talk with the model about images.",
     "config": "Show the settings in force, and where each comes from.",
     "convert": "Bring LLaVA's checkpoints into transformers' layout, or back.",
+    "deploy": "Run skills on more than one machine.",
     "index": "Make pictures searchable for the skill retrieve.",
     "keys": "Make, list and revoke the keys of the gateway.",
     "mcp": "Serve skills to clients of the Model Context Protocol.",

@@ -11,11 +11,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from copy import copy
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from ..model.conversation import AssistantMessage, Conversation, UserMessage
 from ..model.lmm import LMM, Event, Replied, SkillUseDelta, TextDelta, Usage
+from ..model.sampling import Sampling, sampled
 from ..skills.calls import SkillProblem, SkillResult, SkillSpec, SkillUse
 from ..skills.errors import BadConfiguration, BadReply
 from ..skills.extras import needing
@@ -70,6 +72,12 @@ class FocusedLMM:
         self._lmm = lmm
         self._shortlist = shortlist
         self._offered = offered
+
+    def with_sampling(self, wanted: Sampling) -> FocusedLMM:
+        """The same, around the LMM with its replies made as is `wanted`."""
+        other = copy(self)
+        other._lmm = sampled(self._lmm, wanted)
+        return other
 
     async def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
@@ -174,4 +182,5 @@ def _sum(one: Usage, other: Usage) -> Usage:
         completion_tokens=one.completion_tokens + other.completion_tokens,
         first_token_seconds=one.first_token_seconds or other.first_token_seconds,
         seconds=one.seconds + other.seconds,
+        cut_off=other.cut_off,
     )

@@ -8,12 +8,13 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from ..model.conversation import Conversation
+from ..model.sampling import Sampling
 from ..skills.calls import SkillProblem, SkillSpec
 from ..skills.errors import LlavaPlusError
 from ..skills.images import ImageStore
@@ -38,7 +39,7 @@ class TurnOptions:
     """How one turn is taken; what is None is as the operator set it.
 
     `client_tools` are offered beside the skills; the turn ends where the LMM calls one of them.
-    Without `keep` nothing is written down.
+    Every reply of the LMM is made with `sampling`. Without `keep` nothing is written down.
     """
 
     lmm: str | None = None
@@ -47,6 +48,7 @@ class TurnOptions:
     max_steps: int | None = None
     turn_seconds: float | None = None
     keep: bool = True
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True)

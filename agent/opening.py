@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..skills.errors import BadConfiguration, LlavaPlusError
 from ..skills.extras import needing
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..model.lmm import LMM
     from .chats import Chats
     from .dispatcher import Dispatcher
+    from .mcp.source import ToolServers
     from .observing.metrics import Metrics
     from .settings import Settings
     from .store.store import ConversationStore
@@ -59,7 +60,8 @@ async def open_chats(settings: Settings, *, metrics: Metrics | None = None) -> A
             metrics=metrics,
         )
         try:
-            yield chats
+            async with _following(chats, parts):
+                yield chats
         finally:
             await chats.aclose()
 
@@ -100,9 +102,37 @@ def _session_options(settings: Settings) -> SessionOptions:
         skills=settings.skills_on_offer,
         workers=settings.workers.urls,
         mcp=settings.mcp.servers,
+        mcp_headers=settings.mcp.headers,
         device=settings.lmm.device,
         offer=settings.lmm.offer,
     )
+
+
+@asynccontextmanager
+async def _following(chats: Chats, parts: Parts) -> AsyncIterator[None]:
+    """Offer in new turns what MCP servers have changed."""
+
+    async def follow(servers: ToolServers) -> None:
+        async for skills in servers.changes():
+            log.info("on offer are now: %s", ", ".join(spec.name for spec in skills) or "none")
+            chats.skills = skills
+
+    if parts.servers is None:
+        yield
+        return
+    async with _meanwhile(follow(parts.servers)):
+        yield
+
+
+@asynccontextmanager
+async def _meanwhile(doing: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(doing)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 @asynccontextmanager
@@ -111,13 +141,8 @@ async def _expiring(store: ConversationStore, days: int | None) -> AsyncIterator
     if days is None:
         yield
         return
-    expiring = asyncio.create_task(_expire_daily(store, timedelta(days=days)))
-    try:
+    async with _meanwhile(_expire_daily(store, timedelta(days=days))):
         yield
-    finally:
-        expiring.cancel()
-        with suppress(asyncio.CancelledError):
-            await expiring
 
 
 async def _expire_daily(store: ConversationStore, age: timedelta) -> None:

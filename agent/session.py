@@ -8,7 +8,8 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..model.conversation import Conversation
 from ..model.lmm import LMM
@@ -22,6 +23,10 @@ from ..skills.skill import Skill
 from .dispatcher import Dispatcher, LocalDispatcher
 from .loop import Agent
 from .together import together
+
+if TYPE_CHECKING:
+    from .mcp.headers import ServerHeaders
+    from .mcp.source import ToolServers
 
 __all__ = [
     "Parts",
@@ -43,13 +48,15 @@ class SessionOptions:
 
     `skills=None` offers every skill that lacks nothing and that suits the LMM. They run on
     `workers`, or in one process that is started for them; with `plan` they are only read about.
-    The tools of the MCP servers `mcp`, URLs or command lines, are offered beside them.
+    The tools of the MCP servers `mcp`, URLs or command lines, are offered beside them;
+    `mcp_headers` go to those that are URLs.
     """
 
     lmm: str
     skills: tuple[str, ...] | None = None
     workers: tuple[str, ...] = ()
     mcp: tuple[str, ...] = ()
+    mcp_headers: ServerHeaders = field(default_factory=dict)
     device: str = "cpu"
     max_steps: int = 6
     turn_seconds: float = 120.0
@@ -72,11 +79,15 @@ class Session:
 
 @dataclass(frozen=True)
 class Parts:
-    """What takes turns: LMMs in the order in which they were named, skills and their workers."""
+    """What takes turns: LMMs in the order in which they were named, skills and their workers.
+
+    `servers` tells when the skills on offer have changed with the tools of MCP servers.
+    """
 
     lmms: tuple[LMM, ...]
     dispatcher: Dispatcher
     skills: tuple[SkillSpec, ...]
+    servers: ToolServers | None = None
 
 
 @asynccontextmanager
@@ -104,6 +115,8 @@ async def open_parts(options: SessionOptions, lmms: Sequence[str]) -> AsyncItera
     device = chosen_device(options.device)
     unfamiliar = _unfamiliar(lmms[0])
     async with AsyncExitStack() as stack:
+        # First of all: nobody is to wait for a model to read of a wrong address.
+        servers = await _open_servers(options, stack)
         async with together() as group:
             # In threads, so that only the longest of them all is waited for.
             loading = [
@@ -115,11 +128,9 @@ async def open_parts(options: SessionOptions, lmms: Sequence[str]) -> AsyncItera
         for lmm in opened:
             stack.push_async_callback(lmm.aclose)
         specs = _restricted(await dispatcher.specs(), options.skills, unfamiliar)
-        if options.mcp:
-            with needing("mcp", "--mcp"):
-                from .mcp.source import with_servers
-            dispatcher, specs = await with_servers(dispatcher, specs, options.mcp, stack)
-        yield Parts(opened, dispatcher, specs)
+        if servers:
+            dispatcher, specs = await servers.join(dispatcher, specs)
+        yield Parts(opened, dispatcher, specs, servers)
 
 
 def open_lmm(name: str, device: str) -> LMM:
@@ -156,6 +167,17 @@ def load_skills(
         except BadConfiguration as error:
             log.warning("%s; it is left out", error)
     return skills
+
+
+async def _open_servers(options: SessionOptions, stack: AsyncExitStack) -> ToolServers | None:
+    if not options.mcp:
+        return None
+    with needing("mcp", "--mcp"):
+        from .mcp.source import ToolServers
+    servers = ToolServers(options.mcp, options.mcp_headers)
+    stack.push_async_callback(servers.aclose)
+    await servers.connect()
+    return servers
 
 
 async def _open_dispatcher(

@@ -39,6 +39,7 @@ from ..skills.discovery import installed_skills
 from ..skills.errors import BadConfiguration
 from ..skills.images import MAX_PIXELS
 from ..skills.settings import backend_variable, read_config, unknown_name
+from .mcp.headers import read_headers
 from .profiles import PROFILES
 from .store.places import default_artifacts, default_database
 
@@ -106,9 +107,15 @@ class WorkerSettings(_Section):
 
 
 class MCPSettings(_Section):
-    """MCP servers whose tools are offered as skills: a URL or a command each."""
+    """MCP servers whose tools are offered as skills: a URL or a command each.
+
+    `headers` are sent along to servers reached by their URL, such as a token each.
+    """
 
     servers: Texts = ()
+    headers: Annotated[dict[str, dict[str, SecretStr]], NoDecode, BeforeValidator(read_headers)] = (
+        Field(default_factory=dict)
+    )
 
 
 class ServerSettings(_Section):

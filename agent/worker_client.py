@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,11 +27,13 @@ from ..skills.progress import Progress, Watch
 from ..skills.wire import (
     DEADLINE_HEADER,
     STREAM_TYPE,
+    AnswerLost,
     CallRequest,
     ImagesMissing,
     Refused,
     SkillCards,
     TooBusy,
+    UnknownImage,
     decode_line,
     decode_problem,
     decode_result,
@@ -39,10 +42,18 @@ from .call_scope import CallScope
 
 __all__ = ["Call", "CallObserver", "WorkerClient", "call_observer"]
 
+log = logging.getLogger(__name__)
+
 _COOLING = 5.0
 """Seconds for which a worker that could not be reached is asked last."""
 
 _MANY_HASHES = 10_000
+
+_RUNS = 3
+"""How often a repeatable call is sent whose answers get lost."""
+
+_PAUSE = 0.5
+"""Seconds before it is sent again, for what was lost to be noticed there."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,7 @@ class WorkerClient:
         self.specs: dict[str, SkillSpec] | None = None
         self.trouble: LlavaPlusError | None = None
         self._client = client
+        self._repeatable: set[str] = set()
         self._known: set[str] = set()
         self._uploading = asyncio.Lock()
         self._in_flight = 0
@@ -127,26 +139,36 @@ class WorkerClient:
         else:
             self.trouble = None
             self.specs = {card.spec.name: card.spec for card in cards.skills}
+            self._repeatable = {card.spec.name for card in cards.skills if card.repeatable}
 
     async def run(self, call: Call) -> SkillResult:
         """Run a call here. Raises `Refused` when nothing ran, so that another may be tried."""
         self._in_flight += 1
         self._served += 1
         try:
-            for _ in range(2):
-                await self._upload(call)
+            for _ in range(_RUNS - 1 if call.use.name in self._repeatable else 0):
                 try:
-                    return await self._run(call)
-                except ImagesMissing as error:
-                    # It was restarted, or let them go to make room.
-                    self._known.difference_update(error.missing)
-            raise Refused(f"worker {self.url} does not keep the images for {call.use.name!r}")
+                    return await self._run_with_images(call)
+                except AnswerLost as error:
+                    log.warning("%s; it is sent again", error)
+                    await asyncio.sleep(_PAUSE)
+            return await self._run_with_images(call)
         except Refused as error:
             if observer := call_observer.get():
                 observer.refused(error)
             raise
         finally:
             self._in_flight -= 1
+
+    async def _run_with_images(self, call: Call) -> SkillResult:
+        for _ in range(2):
+            await self._upload(call)
+            try:
+                return await self._run(call)
+            except ImagesMissing as error:
+                # It was restarted, or let them go to make room.
+                self._known.difference_update(error.missing)
+        raise Refused(f"worker {self.url} does not keep the images for {call.use.name!r}")
 
     async def _run(self, call: Call) -> SkillResult:
         name = call.use.name
@@ -167,14 +189,14 @@ class WorkerClient:
         try:
             result = decode_result(body)
         except WorkerUnavailable as error:
-            raise WorkerUnavailable(f"worker {self.url} ran {name!r}, but {error}") from error
+            raise AnswerLost(f"worker {self.url} ran {name!r}, but {error}") from error
         if (result.id, result.name) != (call.use.id, name):
             raise WorkerUnavailable(f"worker {self.url} answered {name!r} with another result")
         if any(artifact.image for artifact in result.artifacts):
             try:
                 fetched = [await self._fetch(artifact, call) for artifact in result.artifacts]
             except Refused as error:  # only the fetching was refused: the skill has run
-                raise WorkerUnavailable(str(error)) from error
+                raise AnswerLost(str(error)) from error
             result = result.model_copy(update={"artifacts": tuple(fetched)})
         return result
 
@@ -256,7 +278,7 @@ class WorkerClient:
             self._unreachable_until = time.monotonic() + _COOLING
             raise Refused(f"worker {self.url} cannot be reached: {error}") from error
         except httpx.TransportError as error:
-            lost = Refused if not may_run else WorkerUnavailable
+            lost = Refused if not may_run else AnswerLost
             told = f"worker {self.url} died while {doing}"
             raise lost(f"{told} ({type(error).__name__}: {error})") from error
 
@@ -276,6 +298,8 @@ class WorkerClient:
         told = f"worker {self.url} failed {doing}: {error}"
         if isinstance(error, TooBusy):
             return TooBusy(told, retry_after=error.retry_after)
+        if isinstance(error, UnknownImage):  # of those that the skill made, one is gone
+            return AnswerLost(told)
         return (type(error) if isinstance(error, WorkerUnavailable) else WorkerUnavailable)(told)
 
     def _remember(self, sha256: str) -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal
 
-from ..skills.calls import SkillUse
+from ..skills.calls import SkillSpec, SkillUse
 from ..skills.errors import BadConfiguration, BadReply
-from .conversation import AssistantMessage
+from .conversation import AssistantMessage, Conversation
+from .lark import LarkTexts
 
-__all__ = ["CallFormat", "Part"]
+__all__ = ["CallFormat", "Part", "Render"]
 
 Part = Literal["thought", "call", "answer", "stop"]
 """What a stretch of a reply is: thoughts, skill calls, words for the person, its end."""
@@ -95,10 +96,46 @@ class CallFormat:
         lead, _, end = whole.removeprefix(opened).partition("probe answer")
         return cls("", "", "", end, lead if lead.isspace() else "", "", "")
 
-    def split(self, reply: str) -> tuple[str, str]:
+    def shown(self, reply: str) -> str:
+        """The words of a reply, as far as those are certain which are written of it."""
+        words, calls = self._split(reply)
+        begun = 0 if calls else _begun(self.begin, words)
+        return words[: len(words) - begun].removeprefix(self.lead)
+
+    def unfinished(self, reply: str) -> bool:
+        """Whether a reply that was broken off may have been so within its calls."""
+        return bool(self._split(reply)[1])
+
+    def _split(self, reply: str) -> tuple[str, str]:
         """The words of a reply, and its calls with what opens them; either may be empty."""
         start = reply.find(self.begin) if self.begin else -1
         return (reply[:start], reply[start:]) if start >= 0 else (reply, "")
+
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """The messages in the OpenAI form, as the template is to write them."""
+        return conversation.chat_messages()
+
+    def described(self, skills: Sequence[SkillSpec]) -> tuple[SkillSpec, ...]:
+        """The skills on offer that the model is told of."""
+        return tuple(skills)
+
+    def signatures(self, spec: SkillSpec) -> list[tuple[str, dict[str, Any]]]:
+        """The names by which a skill is called, each with the JSON schema of what it takes."""
+        return [(spec.name, spec.parameters)]
+
+    def understood(self, message: AssistantMessage, conversation: Conversation) -> AssistantMessage:
+        """A parsed reply to a conversation, with its calls as calls of skills."""
+        return message
+
+    def rules(self, texts: LarkTexts, *, calls: bool) -> str:
+        """The Lark grammar of a reply; where there are `calls`, `call` is the JSON of one."""
+        # Words may hold nothing that would open a call where its opening is ordinary text.
+        text = f"TEXT: {texts.words(self.begin.strip())}\n"
+        if not calls:
+            return f"start: TEXT\n{text}"
+        more = f"({texts.literal(self.separator)} call)*" if self.separator else ""
+        listed = f"{texts.literal(self.begin)} call {more} {texts.literal(self.tail)}"
+        return f"start: TEXT | calls | TEXT calls\ncalls: {listed}\n{text}"
 
     def parts(self, reply: str) -> list[tuple[int, int, Part]]:
         """The parts of a whole reply, its end with it: where each begins and stops."""
@@ -155,7 +192,7 @@ class CallFormat:
 
     def parse(self, reply: str, new_id: Callable[[], str]) -> AssistantMessage:
         """Read a reply without its end token. Raises `BadReply` when a call in it is broken."""
-        text, found = self.split(reply)
+        text, found = self._split(reply)
         rest = found[len(self.begin) :]
         uses: list[SkillUse] = []
         decoder = json.JSONDecoder()
@@ -185,6 +222,11 @@ class CallFormat:
         if isinstance(value, dict):
             return {key: self._strip(item) for key, item in value.items()}
         return value
+
+
+def _begun(opening: str, words: str) -> int:
+    """How much of `opening` may have been begun at the end of some words."""
+    return max((n for n in range(1, len(opening)) if words.endswith(opening[:n])), default=0)
 
 
 def _around_thoughts(told: str, called: str, begin: str, lead: str) -> tuple[str, str]:

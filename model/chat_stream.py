@@ -87,6 +87,7 @@ class Heard:
 
     begun: float = field(default_factory=time.monotonic)
     finished: bool = False
+    cut_off: bool = False
     first_token_seconds: float | None = None
     _texts: list[str] = field(default_factory=list)
     _calls: list[_Call] = field(default_factory=list)
@@ -101,6 +102,7 @@ class Heard:
         choice = chunk.choices[0]
         delta = choice.delta
         self.finished |= choice.finish_reason is not None
+        self.cut_off |= choice.finish_reason == "length"
         said = delta.content or delta.tool_calls or delta.reasoning_content or delta.reasoning
         if said and self.first_token_seconds is None:
             self.first_token_seconds = time.monotonic() - self.begun
@@ -145,6 +147,7 @@ class Heard:
             completion_tokens=self._tokens.completion_tokens,
             first_token_seconds=seconds if first is None else first,
             seconds=seconds,
+            cut_off=self.cut_off,
         )
 
 

@@ -9,7 +9,19 @@ from typing import Any, NamedTuple
 
 from ..skills.errors import BadConfiguration
 
-__all__ = ["ChatTemplate", "Messages", "Reply", "Tools"]
+__all__ = [
+    "ChatTemplate",
+    "Messages",
+    "Reply",
+    "Tools",
+    "telling_tool_images",
+    "told_tool_images",
+]
+
+_TOLD = re.compile(r"\{% set tool_images = (true|false) %\}\n")
+"""What may open a template: whether its model was trained with images in results. It writes nothing
+(transformers leaves the line break behind a block out).
+"""
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """What a template puts around the text that the assistant writes (transformers' convention)."""
@@ -27,6 +39,17 @@ _RESULT: dict[str, Any] = {"role": "tool", "tool_call_id": "probe00ab", "name": 
 
 Messages = list[dict[str, Any]]
 Tools = list[dict[str, Any]]
+
+
+def told_tool_images(template: str) -> bool | None:
+    """Whether a template says that its model was trained with images in results, or without."""
+    found = _TOLD.match(template)
+    return found[1] == "true" if found else None
+
+
+def telling_tool_images(template: str, shown: bool) -> str:
+    """The template, saying whether its model was trained with images in results."""
+    return f"{{% set tool_images = {str(shown).lower()} %}}\n{_TOLD.sub('', template, count=1)}"
 
 
 class Reply(NamedTuple):

@@ -7,7 +7,7 @@ names no skill on offer or refers to an image that is not there cannot be emitte
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..skills.calls import SkillSpec
@@ -15,6 +15,7 @@ from ..skills.errors import BadConfiguration
 from ..skills.skill import HANDLE_PATTERNS, tidy_schema
 from .call_format import CallFormat
 from .conversation import Conversation
+from .lark import LarkTexts
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +37,8 @@ class ReplyGrammar:
         from llguidance.hf import from_tokenizer
 
         self._format = format
-        self._special = {
-            t.content: i for i, t in tokenizer.added_tokens_decoder.items() if t.special
-        }
+        added = tokenizer.added_tokens_decoder
+        self._texts = LarkTexts({t.content: i for i, t in added.items() if t.special})
         self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, n_vocab=size)
         self._matchers: dict[str, LLMatcher] = {}
 
@@ -73,49 +73,24 @@ class ReplyGrammar:
     def _lark(self, conversation: Conversation) -> str:
         handles = _handles(conversation)
         options = [
-            schema
-            for spec in conversation.skills
-            if (schema := self._call_schema(spec, handles)) is not None
+            schema for spec in conversation.skills for schema in self._call_schemas(spec, handles)
         ]
-        text = f"TEXT: {self._text_pattern()}"
+        rules = self._format.rules(self._texts, calls=bool(options))
         if not options:
-            return f"start: TEXT\n{text}\n"
+            return rules
         call = json.dumps({"x-guidance": _GUIDANCE, "anyOf": options}, ensure_ascii=False)
-        form = self._format
-        more = f"({self._literal(form.separator)} call)*" if form.separator else ""
-        calls = f"{self._literal(form.begin)} call {more} {self._literal(form.tail)}"
-        return f"start: TEXT | calls | TEXT calls\ncalls: {calls}\ncall: %json {call}\n{text}\n"
+        return f"{rules}call: %json {call}\n"
 
-    def _text_pattern(self) -> str:
-        """Any text, but nothing that would open a call when its opening is ordinary text."""
-        opening = self._format.begin.strip()
-        if not opening or opening in self._special:
-            return "/(?s:.+)/"
-        quoted = "".join(c if c.isalnum() else f"\\x{{{ord(c):x}}}" for c in opening)
-        return f"/(?s:.+)/ & ~/(?s:.*){quoted}(?s:.*)/"
-
-    def _literal(self, text: str) -> str:
-        """Lark for `text`: special tokens by number, the rest as a string."""
-        parts = []
-        while text:
-            found = [(text.find(name), -len(name), name) for name in self._special if name in text]
-            start, _, name = min(found, default=(len(text), 0, ""))
-            if start:
-                parts.append(json.dumps(text[:start], ensure_ascii=False))
-            if name:
-                parts.append(f"<[{self._special[name]}]>")
-            text = text[start + len(name) :]
-        return " ".join(parts)
-
-    def _call_schema(
+    def _call_schemas(
         self, spec: SkillSpec, handles: Mapping[str, Sequence[str]]
-    ) -> dict[str, Any] | None:
-        """The schema of a call as the model writes it; None when it cannot be called now."""
-        arguments = _Narrowed(handles, self._format.lead).object(tidy_schema(spec.parameters))
-        if arguments is None:
-            return None
-        name = {"const": self._format.lead + spec.name}
-        return _closed({self._format.name_key: name, self._format.arguments_key: arguments})
+    ) -> Iterator[dict[str, Any]]:
+        """The schemas of its calls as the model writes them; none when it cannot be called now."""
+        form = self._format
+        for name, parameters in form.signatures(spec):
+            arguments = _Narrowed(handles, form.lead).object(tidy_schema(parameters))
+            if arguments is not None:
+                called = {"const": form.lead + name}
+                yield _closed({form.name_key: called, form.arguments_key: arguments})
 
 
 def allowed_tokens(matcher: LLMatcher, size: int) -> torch.Tensor:

@@ -31,7 +31,8 @@ class SkillUseDelta:
 class Usage:
     """What a reply cost, in tokens and seconds.
 
-    `cached_tokens` of the `prompt_tokens` were known from before and not computed again.
+    `cached_tokens` of the `prompt_tokens` were known from before and not computed again. A reply
+    is `cut_off` when it was as long as it might be before it had come to its end.
     """
 
     prompt_tokens: int = 0
@@ -39,6 +40,7 @@ class Usage:
     completion_tokens: int = 0
     first_token_seconds: float = 0.0
     seconds: float = 0.0
+    cut_off: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from .images import EncodedImage, ImageEncoder
 from .kept_cache import CachedModel
 from .lmm import Event, Replied, SkillUseDelta, TextDelta, Usage
 from .rendering import ChatRenderer, shows_shortlist
+from .sampling import Sampling
 from .shortlist import Shortlist
 from .weighing import Weighing
 
@@ -61,7 +64,9 @@ class LocalLMM:
         self._model = CachedModel(model.eval(), keep=keep_cache)
         self._images = ImageEncoder(processor, self.renderer.image_token)
         self._max_tokens = max_tokens
-        self._temperature = temperature
+        self._most_words = math.inf
+        """Tokens after which a reply is cut off, unless it is within a call."""
+        self._temperature, self._top_p = temperature, 1.0
         self._random = torch.Generator().manual_seed(seed)
         self._end_ids = end_ids_of(model, self.renderer)
         self._familiar = frozenset(getattr(model.config, "familiar_skills", ()))
@@ -85,6 +90,22 @@ class LocalLMM:
 
         model, processor = load_model(str(name), device=device, dtype=dtype)
         return cls(model, processor, name=Path(name).name, **options)
+
+    def with_sampling(self, wanted: Sampling) -> LocalLMM:
+        """The same model with another temperature, `top_p`, seed or length; the rest it has not.
+
+        The length is that of words: a call that has begun is written to its end.
+        """
+        other = copy(self)
+        if wanted.temperature is not None:
+            other._temperature = wanted.temperature
+        if wanted.top_p is not None:
+            other._top_p = wanted.top_p
+        if wanted.longest is not None:
+            other._most_words = wanted.longest
+        if wanted.seed is not None:
+            other._random = torch.Generator().manual_seed(wanted.seed)
+        return other
 
     async def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
@@ -143,21 +164,22 @@ class LocalLMM:
             written.append(token)
             if piece := text.add(token):
                 yield TextDelta(piece)
-        message = self._parse(written)
+        message = self._parse(written, conversation)
         if rest := message.text[text.shown :]:
             yield TextDelta(rest)
         for use in message.skill_uses:
             yield SkillUseDelta(use)
         seconds = time.perf_counter() - started
-        usage = Usage(len(prompt.ids), cached, len(written), first or seconds, seconds)
+        most = min(self._most_words, self._max_tokens)
+        cut_off = len(written) >= most and not message.skill_uses
+        usage = Usage(len(prompt.ids), cached, len(written), first or seconds, seconds, cut_off)
         yield Replied(message, usage)
 
-    def _parse(self, written: Sequence[int]) -> AssistantMessage:
-        reply = str(self.renderer.tokenizer.decode(list(written), skip_special_tokens=False))
-        _, calls = self.renderer.format.split(reply)
-        if calls and len(written) >= self._max_tokens:
+    def _parse(self, written: Sequence[int], conversation: Conversation) -> AssistantMessage:
+        reply = self._text(written)
+        if len(written) >= self._max_tokens and self.renderer.format.unfinished(reply):
             raise BadReply(f"the call was not finished within {self._max_tokens} tokens: {reply!r}")
-        return self.renderer.parse(reply, lambda: next(self._ids))
+        return self.renderer.parse(reply, lambda: next(self._ids), conversation)
 
     def _matcher(self, conversation: Conversation, calls_allowed: bool) -> LLMatcher | None:
         if self._grammar is None:
@@ -191,9 +213,18 @@ class LocalLMM:
                 tokens += [forced_id for forced_id in forced if forced_id not in self._end_ids]
             yield from tokens
             written += tokens
-            if len(written) >= self._max_tokens or (matcher is not None and matcher.is_stopped()):
+            if self._is_enough(written) or (matcher is not None and matcher.is_stopped()):
                 return
             logits = self._model.go_on(tokens)
+
+    def _is_enough(self, written: Sequence[int]) -> bool:
+        if len(written) >= self._max_tokens:
+            return True
+        at_length = len(written) >= self._most_words
+        return at_length and not self.renderer.format.unfinished(self._text(written))
+
+    def _text(self, written: Sequence[int]) -> str:
+        return str(self.renderer.tokenizer.decode(list(written), skip_special_tokens=False))
 
     def _weighing(self, conversation: Conversation) -> Weighing | None:
         """What else has a say in the next reply, for a model that was trained to share it."""
@@ -212,7 +243,8 @@ class LocalLMM:
     def _choose(self, logits: torch.Tensor, weighing: Weighing | None, *, first: bool) -> int:
         if self._temperature > 0:
             odds = torch.softmax(logits.float() / self._temperature, dim=-1).cpu()
-            return int(torch.multinomial(odds, 1, generator=self._random))
+            likeliest = _nucleus(odds, self._top_p)
+            return int(torch.multinomial(likeliest, 1, generator=self._random))
         if first and self._call_id is not None:
             # Words can begin with many tokens that share their probability, such a call with one
             # only: the likeliest single token would call where words are likelier as a whole.
@@ -236,29 +268,26 @@ class _TextStream:
         self._stream = DecodeStream(skip_special_tokens=False)
         self._text = ""
         self._used = 0
-        self._calling = False
         self.shown = 0
 
     def add(self, token: int) -> str:
         """The text that has become certain with this token; empty when none has."""
-        if self._calling:
-            return ""
         backend = self._renderer.tokenizer.backend_tokenizer
         self._text += self._stream.step(backend, token) or ""
-        form = self._renderer.format
-        certain, begun = form.split(self._text)
-        self._calling = bool(begun)
-        if not begun:
-            held = max(
-                (n for n in range(1, len(form.begin)) if certain.endswith(form.begin[:n])),
-                default=0,
-            )
-            certain = certain[: len(certain) - held]
-        start = max(self._used, len(form.lead) if certain.startswith(form.lead) else 0)
-        piece = self._renderer.control.restore(certain[start:])
-        self._used = max(start, len(certain))
+        words = self._renderer.format.shown(self._text)
+        piece = self._renderer.control.restore(words[self._used :])
+        self._used = max(self._used, len(words))
         self.shown += len(piece)
         return piece
+
+
+def _nucleus(odds: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The odds of the fewest tokens that share `top_p` (Holtzman et al. 2020); of others none."""
+    if top_p >= 1:
+        return odds
+    ranked, order = odds.sort(descending=True)
+    likelier = ranked.cumsum(dim=0) - ranked
+    return odds.index_fill(0, order[1:][likelier[1:] >= top_p], 0.0)
 
 
 def shortlist_of(processor: ProcessorMixin) -> Shortlist | None:

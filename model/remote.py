@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -37,6 +38,7 @@ from ..skills.images import ImageRef, ImageStore, encode_image
 from .chat_stream import Chunk, Heard, read_chunk, read_events, told
 from .conversation import AssistantMessage, Conversation, SkillMessage
 from .lmm import Event, Replied, SkillUseDelta, TextDelta
+from .sampling import Sampling
 
 __all__ = ["API_KEY_VARIABLE", "RemoteLMM", "Timeouts"]
 
@@ -100,6 +102,13 @@ class RemoteLMM:
 
     def __repr__(self) -> str:
         return f"RemoteLMM({self._address!r}, {self.name!r})"
+
+    def with_sampling(self, wanted: Sampling) -> RemoteLMM:
+        """The same model, asked with what is wanted; fields that are left out stay left out."""
+        other = copy(self)
+        left_out = {name: None for name, value in self._options.items() if value is None}
+        other._options = {**self._options, **wanted.fields(), **left_out}
+        return other
 
     async def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True

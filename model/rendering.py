@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ..skills.calls import SkillSpec
 from ..skills.errors import BadConfiguration
 from .call_format import CallFormat, Part
-from .chat_template import ChatTemplate, Reply
+from .chat_template import ChatTemplate, Reply, told_tool_images
 from .control import ControlTokens
 from .conversation import AssistantMessage, Conversation, Message
+from .llava_plus.speech import LlavaPlusFormat, speaks_llava_plus
+from .llava_plus.turns import EMOJI_KEYS
 from .text_tokens import Run, TextTokens
 from .vocabulary import Vocabulary
 
@@ -80,20 +82,19 @@ class ChatRenderer:
         self._shortlist = shortlist if shows_shortlist(template) else None
         self.image_token = _image_token(processor)
         added = [token.content for token in self.tokenizer.added_tokens_decoder.values()]
-        self.control = ControlTokens([*added, self.image_token])
+        marks = EMOJI_KEYS if speaks_llava_plus(template) else ()
+        self.control = ControlTokens([*added, self.image_token, *marks])
         special = self.tokenizer.special_tokens_map
         self._template = ChatTemplate(template, special, self.control.spellings)
         self._tokens = TextTokens(self.tokenizer)
         self._last_tools: tuple[tuple[SkillSpec, ...], list[dict[str, Any]]] | None = None
-        self.format = (
-            CallFormat.probe(self._probe, _end_tokens(self.tokenizer))
-            if calls
-            else CallFormat.without_calls(self._probe)
-        )
+        self.format = self._format_of(template, calls=calls)
         takes_them = self._template.shows_tool_images(self.image_token)
         if tool_images is None:
             # The project's own models read a shortlist, and have learned results as words alone.
-            tool_images = not shows_shortlist(template) and takes_them
+            told = told_tool_images(template)
+            wanted = not shows_shortlist(template) if told is None else told
+            tool_images = takes_them and wanted
         elif tool_images and not takes_them:
             raise BadConfiguration(
                 "tool_images is on, but the chat template shows no image in a result: leave it off"
@@ -141,17 +142,24 @@ class ChatRenderer:
             if handle in at_hand
         ]
 
-    def parse(self, reply: str, new_id: Callable[[], str]) -> AssistantMessage:
-        """Read what the LMM wrote, end token left out. Raises `BadReply`."""
+    def parse(
+        self, reply: str, new_id: Callable[[], str], conversation: Conversation | None = None
+    ) -> AssistantMessage:
+        """Read what the LMM wrote in a conversation, end token left out. Raises `BadReply`."""
         message = self.format.parse(reply, new_id)
         uses = tuple(
             use.model_copy(update={"arguments": self.control.restore_all(use.arguments)})
             for use in message.skill_uses
         )
-        return AssistantMessage(text=self.control.restore(message.text), skill_uses=uses)
+        said = AssistantMessage(
+            text=self.control.restore(message.text),
+            thoughts=self.control.restore(message.thoughts),
+            skill_uses=uses,
+        )
+        return self.format.understood(said, conversation or Conversation())
 
     def _messages(self, conversation: Conversation) -> list[dict[str, Any]]:
-        plain = conversation.chat_messages()
+        plain = self.format.messages(conversation)
         if self._shortlist:
             for place, message in enumerate(plain):
                 said = conversation.messages[place]
@@ -172,11 +180,18 @@ class ChatRenderer:
 
     def _tools(self, conversation: Conversation) -> list[dict[str, Any]]:
         """The skills on offer; most conversations have those of the last one."""
-        skills = conversation.skills
+        skills = self.format.described(conversation.skills)
         if self._last_tools is None or self._last_tools[0] != skills:
-            tools: list[dict[str, Any]] = self.control.neutralise_all(conversation.tools())
+            tools: list[dict[str, Any]] = self.control.neutralise_all([s.tool() for s in skills])
             self._last_tools = (skills, tools)
         return self._last_tools[1]
+
+    def _format_of(self, template: str, *, calls: bool) -> CallFormat:
+        if speaks_llava_plus(template):
+            return LlavaPlusFormat.of(self._probe)
+        if not calls:
+            return CallFormat.without_calls(self._probe)
+        return CallFormat.probe(self._probe, _end_tokens(self.tokenizer))
 
     def _probe(self, messages: list[dict[str, Any]], opened: bool) -> str:
         return self._template.text(messages, [], opened=opened)

@@ -5,7 +5,7 @@ from .demonstration import Demonstration, check_demonstrations
 from .discovery import installed_skills, load_skill
 from .geometry import Box, Corners, Mask, Point, Position
 from .images import ImageRef, ImageStore
-from .progress import report_progress
+from .progress import report_progress, reporting_each
 from .skill import ImageArgument, MaskArgument, Skill, SkillOutput
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "installed_skills",
     "load_skill",
     "report_progress",
+    "reporting_each",
 ]

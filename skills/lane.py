@@ -129,6 +129,7 @@ class Lane:
                 raise self._late(waiting, time.monotonic() - start)
             return waiting.answer.result()
         finally:
+            call.given_up.set()  # where it still runs, it ends with its next report of progress
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .calls import SkillResult, SkillUse
 from .errors import DuplicateSkill, UnknownSkill
@@ -22,12 +22,45 @@ from .work import Call
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["QUEUE", "SkillRunner"]
+__all__ = ["QUEUE", "Runner", "SkillRunner"]
 
 QUEUE = 16
 """How many calls of one skill may wait for a free slot."""
 
 log = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """What runs the calls of a worker; see `SkillRunner`, which does it in this process."""
+
+    @property
+    def cards(self) -> tuple[SkillCard, ...]:
+        """Every skill with its limits."""
+
+    @property
+    def states(self) -> dict[str, SkillState]:
+        """Whether each skill can be called now, and if not, why."""
+
+    async def setup(self) -> None:
+        """Get the skills ready; runs beside the calls, and is cancelled at the end."""
+
+    def require(self, name: str) -> None:
+        """Raises `UnknownSkill` when none of the skills has the name."""
+
+    async def call(
+        self,
+        use: SkillUse,
+        *,
+        images: Mapping[str, Image],
+        masks: Mapping[str, Mask],
+        store: ImageStore,
+        deadline: float,
+        watch: Watch | None = None,
+    ) -> SkillResult:
+        """Run one call; images that it makes go into `store`."""
+
+    def close(self) -> None:
+        """Take no more calls."""
 
 
 class SkillRunner:
@@ -78,9 +111,9 @@ class SkillRunner:
         for lane in self._lanes.values():
             await lane.setup()
 
-    def would_wait(self, name: str) -> bool:
-        """Whether a call made now would have to queue. Raises `UnknownSkill`."""
-        return self._lane(name).full
+    def require(self, name: str) -> None:
+        """Raises `UnknownSkill` when none of the skills has the name."""
+        self._lane(name)
 
     async def call(
         self,
@@ -97,7 +130,8 @@ class SkillRunner:
         `watch` hears of its progress in this event loop, a few times a second.
 
         Raises `SkillError`, `TooBusy`, `Refused` when the skill could not be set up, or
-        `DeadlineExceeded`, after which the skill goes on in its slot until it is done.
+        `DeadlineExceeded`. After that, or when this is cancelled, a skill that runs goes on in
+        its slot until it next reports progress, or is done.
         """
         with relayed(watch) as told:
             return await self._lane(use.name).run(Call(use, images, masks, store, told), deadline)

@@ -14,6 +14,7 @@ from .detect import Labels, distinct, look_for
 from .errors import BadSkillUse, SkillFailed
 from .geometry import Box, Corners, Mask, Point, Position, distinct_masks
 from .images import shrunk
+from .progress import reporting_each
 from .settings import create_backend
 from .skill import ImageArgument, Skill, SkillOutput
 
@@ -135,7 +136,7 @@ class Segment(Skill):
     ) -> tuple[Region, ...]:
         regions = [
             _region(label, mask)
-            for label, place in places
+            for label, place in reporting_each(places, "regions")
             if (mask := self._outliner.outline(image, place))
         ]
         if places and not regions:

@@ -25,6 +25,7 @@ __all__ = [
     "DEADLINE_HEADER",
     "MAX_REQUEST_BYTES",
     "STREAM_TYPE",
+    "AnswerLost",
     "BadSecret",
     "CallRequest",
     "ImagesMissing",
@@ -43,6 +44,7 @@ __all__ = [
     "encode_problem",
     "encode_progress",
     "encode_result",
+    "known_class",
     "status_of",
 ]
 
@@ -69,13 +71,17 @@ class CallRequest(BaseModel):
 
 
 class SkillCard(BaseModel):
-    """A skill that a worker serves, with its limits: calls at once, and calls that may wait."""
+    """A skill that a worker serves, with its limits: calls at once, and calls that may wait.
+
+    A call of it may be sent again though it may have run, where it is `repeatable`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     spec: SkillSpec
     parallel: int
     queue: int
+    repeatable: bool = False
 
 
 class SkillCards(BaseModel):
@@ -108,6 +114,15 @@ class Readiness(BaseModel):
 
 class Refused(WorkerUnavailable):
     """The worker did not take the request up: nothing ran, so it may be sent again."""
+
+
+class AnswerLost(WorkerUnavailable):
+    """No answer of the worker's own came back; whether the skill ran is not known."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of its base: only a client that may send the call again tells them apart."""
+        return WorkerUnavailable.__name__
 
 
 class TooBusy(Refused):
@@ -187,7 +202,12 @@ class _Line(BaseModel):
 
 def status_of(error: LlavaPlusError) -> int:
     """The HTTP status under which `error` travels: that of the nearest class listed above."""
-    return next(_STATUS[base] for base in type(error).__mro__ if base in _STATUS)
+    return _STATUS[known_class(error)]
+
+
+def known_class(error: LlavaPlusError) -> type[LlavaPlusError]:
+    """The nearest class of `error` that every worker and client knows."""
+    return next(base for base in type(error).__mro__ if base in _STATUS)
 
 
 def encode_problem(error: LlavaPlusError) -> bytes:
@@ -202,7 +222,7 @@ def decode_problem(status: int, body: bytes) -> LlavaPlusError:
     try:
         problem = _ErrorBody.model_validate_json(body).error
     except ValidationError:
-        return WorkerUnavailable(f"HTTP status {status} without an error in the known form")
+        return AnswerLost(f"HTTP status {status} without an error in the known form")
     return _error_of(problem)
 
 

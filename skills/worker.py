@@ -38,7 +38,7 @@ from .calls import SkillUse
 from .discovery import load_skill
 from .errors import BadInput, LlavaPlusError, WorkerUnavailable
 from .images import MAX_BYTES, ImageRef, ImageStore
-from .runner import QUEUE, SkillRunner
+from .runner import QUEUE, Runner, SkillRunner
 from .skill import Skill, describe_validation
 from .streaming import answer_in_lines, unless_gone, wants_lines
 from .wire import (
@@ -71,9 +71,11 @@ __all__ = [
     "listen",
     "main",
     "read_body",
+    "run_spans",
     "serve",
     "serve_app",
     "server_config",
+    "worker_app",
 ]
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -110,6 +112,17 @@ def create_app(
     take together, in bytes, as `SkillRunner` says. With `spans` every run is traced.
     """
     runner = SkillRunner(skills, device=device, queue=queue, memory=memory)
+    return worker_app(runner, secret=secret, store_bytes=store_bytes, spans=spans)
+
+
+def worker_app(
+    runner: Runner,
+    *,
+    secret: str | None = None,
+    store_bytes: int = STORE_BYTES,
+    spans: RunSpans | None = None,
+) -> FastAPI:
+    """The app of `create_app` around any runner, which may have its skills elsewhere."""
     routes = _Routes(runner, ImageStore(store_bytes), spans)
 
     @asynccontextmanager
@@ -144,7 +157,7 @@ def create_app(
 class _Routes:
     """What each path does."""
 
-    def __init__(self, runner: SkillRunner, store: ImageStore, spans: RunSpans | None) -> None:
+    def __init__(self, runner: Runner, store: ImageStore, spans: RunSpans | None) -> None:
         self._runner = runner
         self._store = store
         self._spans = spans
@@ -213,7 +226,7 @@ class _Routes:
         body = await read_body(request, MAX_REQUEST_BYTES)
         deadline = arrival + _seconds_left(request)
         name = request.path_params["name"]
-        must_wait = self._runner.would_wait(name)
+        self._runner.require(name)
         try:
             call = CallRequest.model_validate_json(body)
         except ValidationError as error:
@@ -231,8 +244,7 @@ class _Routes:
         )
         if wants_lines(request):
             return await answer_in_lines(request, run)
-        # Dropped with its client, a call in the queue frees its place.
-        result = await (unless_gone(request, run()) if must_wait else run())
+        result = await unless_gone(request, run())
         return Response(encode_result(result), media_type=_JSON)
 
     def _images(self, hashes: dict[str, str]) -> dict[str, Image]:
@@ -336,7 +348,7 @@ def serve(
 
     `on_listening` gets the URL as soon as connections are taken, which is before setup is done.
     """
-    spans = _spans()
+    spans = run_spans()
     app = create_app(skills, secret=secret, device=device, queue=queue, memory=memory, spans=spans)
     serve_app(app, host=host, port=port, on_listening=on_listening)
     if app.state.runner.busy:
@@ -345,7 +357,7 @@ def serve(
         os._exit(0)
 
 
-def _spans() -> RunSpans | None:
+def run_spans() -> RunSpans | None:
     """Spans for a process that was told of a collector; else OpenTelemetry is not imported."""
     if not (endpoint := os.environ.get(COLLECTOR_VARIABLE)):
         return None

@@ -61,4 +61,6 @@ def _masked(value: Any) -> Any:
         return _QUERY.sub(f"?{_MASK}", _PASSWORD.sub(rf"\1:{_MASK}", value))
     if isinstance(value, tuple):
         return [_masked(part) for part in value]
+    if isinstance(value, dict):
+        return {_masked(key): _masked(part) for key, part in value.items()}
     return value

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ...skills.images import ImageRef, ImageStore, read_file
 from ..profiles import PROFILES
 from ..session import SessionOptions
+
+if TYPE_CHECKING:
+    from ..mcp.headers import ServerHeaders
 
 __all__ = [
     "NAMES",
@@ -111,6 +114,13 @@ with_session_options = adding(*_SESSION_OPTIONS)
 """Adds the options that `session_options` reads."""
 
 
+def _mcp_headers() -> ServerHeaders:
+    from ..settings import load_settings
+
+    # Nothing else of them counts here, so none of what a profile needs must be there.
+    return load_settings({"profile": "embedded"}).mcp.headers
+
+
 def session_options(
     *,
     profile: str,
@@ -124,7 +134,10 @@ def session_options(
     turn_seconds: float,
     plan: bool = False,
 ) -> SessionOptions:
-    """The options of a session, with the profile's defaults. Raises `click.UsageError`."""
+    """The options of a session, with the profile's defaults.
+
+    Raises `click.UsageError`, or `BadConfiguration` for headers of `mcp` that cannot be any.
+    """
     chosen = PROFILES[profile]
     if not (lmm or chosen.lmm):
         raise click.UsageError(f"profile {profile!r} needs --lmm URL#MODEL")
@@ -135,6 +148,7 @@ def session_options(
         skills=skills,
         workers=workers,
         mcp=mcp,
+        mcp_headers=_mcp_headers() if mcp else {},
         device=device or chosen.device,
         max_steps=max_steps,
         turn_seconds=turn_seconds,

@@ -78,7 +78,10 @@ def command(
     settings = settings_of(config, {**_overrides(options), **left_out})
     close_tracing = _set_up_telemetry(settings)
     try:
-        asyncio.run(_serve(settings, open_browser=open_browser))
+        with needing("gateway", "the server"):
+            from uvicorn.loops.auto import auto_loop_factory  # uvloop's, where there is one
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            runner.run(_serve(settings, open_browser=open_browser))
     finally:
         close_tracing()
 

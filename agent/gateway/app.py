@@ -14,7 +14,17 @@ from ..chats import Chats
 from ..observing.http import CountedRequests
 from ..observing.metrics import Metrics
 from ..settings import Settings
-from . import access, chat_completions, conversations, feedback, files, health, models, responses
+from . import (
+    access,
+    branches,
+    chat_completions,
+    conversations,
+    feedback,
+    files,
+    health,
+    models,
+    responses,
+)
 from .problems import HANDLERS
 from .unserved import Unserved
 
@@ -33,6 +43,7 @@ _ROUTERS = (
     models.router,
     files.router,
     conversations.router,
+    branches.router,
     feedback.router,
     health.router,
 )

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from ...skills.streaming import unless_gone
 from ..chats import ChatEvent, TurnBegan
+from .access import Caller
 from .errors import ErrorBody
 from .problems import documented, problem_of
 from .requests import StrictRoute
@@ -21,7 +22,7 @@ from .routing import ChatCaller, access_of, chats_of, reader_of
 from .skill_events import usage_of
 from .sse import DONE, EventStream, encode_event, streamed
 from .turns import Heard, begun, held
-from .wanted import Wanted, options_of, turn_wanted
+from .wanted import Wanted, completion_options, turn_wanted
 from .wire import (
     CalledFunction,
     ChatRequest,
@@ -30,6 +31,7 @@ from .wire import (
     Completion,
     CompletionChoice,
     CompletionMessage,
+    CompletionRequest,
     CompletionUsage,
     Delta,
     Finish,
@@ -37,33 +39,46 @@ from .wire import (
     ToolCallDelta,
 )
 
-__all__ = ["router"]
+__all__ = ["COMPLETION_ANSWERS", "completed", "router"]
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(route_class=StrictRoute, tags=["chat"])
 
+COMPLETION_ANSWERS = streamed("The answer, or its chunks as server-sent events.") | documented(
+    404, 409, 502, 504
+)
+"""What a route may answer with that makes a chat completion, for its document."""
+
 
 @router.post(
     "/v1/chat/completions",
     response_model=Completion,
-    responses=streamed("The answer, or its chunks as server-sent events.")
-    | documented(404, 409, 502, 504),
+    responses=COMPLETION_ANSWERS,
 )
 async def create_chat_completion(
     request: Request, body: ChatRequest, caller: ChatCaller
 ) -> Response:
     """Answer the last message, calling skills on the way; calls of the client's tools come back."""
     chats = chats_of(request)
-    model = body.model or next(iter(chats.lmms))
     wanted = Wanted(
         messages=body.messages,
-        options=options_of(chats, body, body.tools or ()),
+        options=completion_options(chats, body),
         conversation=body.conversation,
     )
-    events = held(
-        access_of(request), caller, turn_wanted(chats, wanted, reader_of(request, caller))
-    )
+    turn = turn_wanted(chats, wanted, reader_of(request, caller))
+    return await completed(request, body, caller, turn)
+
+
+async def completed(
+    request: Request,
+    body: CompletionRequest,
+    caller: Caller,
+    turn: AsyncGenerator[ChatEvent, None],
+) -> Response:
+    """The answer of a turn, whole or in chunks. Raises what is wrong with the request."""
+    model = body.model or next(iter(chats_of(request).lmms))
+    events = held(access_of(request), caller, turn)
     if not body.stream:
         whole = await unless_gone(request, _whole(body, model, events))
         return Response(whole.model_dump_json(exclude_unset=True), media_type="application/json")
@@ -74,7 +89,7 @@ async def create_chat_completion(
 
 
 async def _whole(
-    body: ChatRequest, model: str, events: AsyncGenerator[ChatEvent, None]
+    body: CompletionRequest, model: str, events: AsyncGenerator[ChatEvent, None]
 ) -> Completion:
     heard = Heard()
     began: TurnBegan | None = None
@@ -103,7 +118,7 @@ async def _whole(
 
 
 async def _encoded(
-    body: ChatRequest, head: Mapping[str, Any], events: AsyncGenerator[ChatEvent, None]
+    body: CompletionRequest, head: Mapping[str, Any], events: AsyncGenerator[ChatEvent, None]
 ) -> AsyncGenerator[bytes, None]:
     """The turn as server-sent events; what keeps it from an answer is the last of them."""
     try:
@@ -119,7 +134,7 @@ async def _encoded(
 
 
 async def _chunks(
-    body: ChatRequest, head: Mapping[str, Any], events: AsyncGenerator[ChatEvent, None]
+    body: CompletionRequest, head: Mapping[str, Any], events: AsyncGenerator[ChatEvent, None]
 ) -> AsyncGenerator[bytes, None]:
     heard, words = Heard(), _Words(head)
     async with aclosing(events):
@@ -175,7 +190,9 @@ def _usage_chunk(head: Mapping[str, Any], usage: CompletionUsage) -> Chunk:
 
 
 def _finish(heard: Heard) -> Finish:
-    return "tool_calls" if heard.handed_back else "stop"
+    if heard.handed_back:
+        return "tool_calls"
+    return "length" if heard.steps and heard.steps[-1].usage.cut_off else "stop"
 
 
 def _tool_calls(heard: Heard) -> list[ToolCall]:

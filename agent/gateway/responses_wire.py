@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Discriminator, Field, Tag
 
 from ...skills.calls import SkillName
-from .wire import RequestForm, Sampling, SkillEvent
+from .wire import RequestForm, SkillEvent
 
 __all__ = [
     "FunctionCall",
@@ -98,8 +98,8 @@ class ResponseTool(RequestForm):
 class ResponseRequest(RequestForm):
     """An answer to make; with `previous_response_id` it goes on behind that answer.
 
-    `instructions` are put before the request. Decoding is greedy: sampling parameters have no
-    effect. `skills` names those on offer, all when left out. `store` false keeps nothing of it.
+    `instructions` are put before the request. Sampling parameters have no effect here. `skills`
+    names those on offer, all when left out. `store` false keeps nothing of it.
     """
 
     input: str | Annotated[list[InputItem], Field(min_length=1)]
@@ -111,8 +111,8 @@ class ResponseRequest(RequestForm):
     previous_response_id: str | None = None
     stream: bool | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Sampling = None
-    top_p: Sampling = None
+    temperature: float | None = None
+    top_p: float | None = None
     store: bool | None = None
     metadata: dict[str, str] | None = None
     skills: list[str] | None = None

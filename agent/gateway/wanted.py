@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from ...model.conversation import AssistantMessage
+from ...model.sampling import Sampling
 from ..chats import Asked, ChatEvent, Chats, TurnOptions
 from .errors import BadField, UnknownModel
 from .inbound import History, ImageReader, client_specs, read_request, results_in
-from .wire import ClientTool, Said, ToolSaid, UserSaid
+from .wire import ClientTool, CompletionRequest, Said, ToolSaid, UserSaid
 
-__all__ = ["HasOptions", "Wanted", "options_of", "turn_wanted"]
+__all__ = ["HasOptions", "Wanted", "completion_options", "options_of", "turn_wanted"]
 
 
 class HasOptions(Protocol):
@@ -115,6 +116,22 @@ def options_of(chats: Chats, body: HasOptions, tools: Sequence[ClientTool]) -> T
         client_tools=() if none else client_specs(tools),
         keep=body.store is not False,
     )
+
+
+def completion_options(chats: Chats, body: CompletionRequest) -> TurnOptions:
+    """How the turn of a chat completion is taken. Raises `UnknownModel` and `BadField`."""
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    sampling = Sampling(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_tokens=body.max_tokens,
+        max_completion_tokens=body.max_completion_tokens,
+        stop=tuple(stop),
+        seed=body.seed,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+    )
+    return replace(options_of(chats, body, body.tools or ()), sampling=sampling)
 
 
 def _skills(chats: Chats, names: list[str] | None) -> tuple[str, ...] | None:

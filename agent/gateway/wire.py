@@ -24,18 +24,20 @@ __all__ = [
     "Completion",
     "CompletionChoice",
     "CompletionMessage",
+    "CompletionRequest",
     "CompletionUsage",
     "Delta",
+    "EditRequest",
     "FilePart",
     "FileReference",
     "Finish",
     "ImagePart",
     "ImageUrl",
     "Made",
+    "Penalty",
     "PromptDetails",
     "RequestForm",
     "Said",
-    "Sampling",
     "SkillEvent",
     "SystemSaid",
     "TextPart",
@@ -168,38 +170,54 @@ class ResponseFormat(RequestForm):
     type: Literal["text"]
 
 
-Sampling = float | None
-"""Taken and without effect: decoding is greedy."""
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+"""How much less likely tokens become that were written before."""
 
 
-class ChatRequest(RequestForm):
-    """A chat completion to make. Decoding is greedy: sampling parameters have no effect.
+class CompletionRequest(RequestForm):
+    """How a turn is taken and told of, as a chat completion.
+
+    `skills` names those on offer, all when left out. `store` false keeps nothing of it. Each
+    reply of the LMM, which makes several where it calls skills, is sampled as far as it can.
+    """
+
+    model: str | None = None
+    tools: list[ClientTool] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    store: bool | None = None
+    skills: list[str] | None = None
+    skill_events: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+
+
+class ChatRequest(CompletionRequest):
+    """A chat completion to make.
 
     With `conversation`, a kept conversation goes on and only the last message counts. `skills`
     names those on offer, all when left out. `store` false keeps nothing of it.
     """
 
     messages: Annotated[list[Said], Field(min_length=1)]
-    model: str | None = None
-    tools: list[ClientTool] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    conversation: str | None = None
     parallel_tool_calls: bool | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     response_format: ResponseFormat | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Sampling = None
-    top_p: Sampling = None
-    frequency_penalty: Sampling = None
-    presence_penalty: Sampling = None
-    seed: int | None = None
-    store: bool | None = None
     metadata: dict[str, str] | None = None
-    conversation: str | None = None
-    skills: list[str] | None = None
-    skill_events: bool | None = None
+
+
+class EditRequest(CompletionRequest):
+    """The request of a turn in other words."""
+
+    text: str
 
 
 # --- what they get
@@ -248,7 +266,7 @@ class CompletionUsage(BaseModel):
     prompt_tokens_details: PromptDetails
 
 
-Finish = Literal["stop", "tool_calls"]
+Finish = Literal["stop", "length", "tool_calls"]
 
 
 class CompletionMessage(BaseModel):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shlex
 import shutil
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,8 +18,10 @@ from urllib.parse import urlsplit
 import httpx2
 from anyio import EndOfStream
 from mcp.client import Client
+from mcp.client.session import IncomingMessage
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     CONNECTION_CLOSED,
@@ -27,8 +30,9 @@ from mcp.types import (
     CallToolResult,
     Implementation,
     Tool,
+    ToolListChangedNotification,
 )
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from ...skills.errors import (
     BadConfiguration,
@@ -54,6 +58,9 @@ _CLOSE_SECONDS = 8.0
 """A little more than the library gives a server that it started to end."""
 
 _LISTEN_SECONDS = 0.5
+_SUBSCRIBE_AGAIN = 30.0
+"""Seconds after which a server is asked anew to tell of changes when it ceased to."""
+
 _LAST_LINES = 10
 _PAGES = 100
 """Pages of a list of tools that are read; a server might never come to an end."""
@@ -66,15 +73,21 @@ log = logging.getLogger(__name__)
 class Server:
     """An MCP server by its address: a URL, or the command line that starts it.
 
-    Raises `BadConfiguration` when it can be neither.
+    A URL is asked with `headers`. Raises `BadConfiguration` when the address can be neither.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, headers: Mapping[str, SecretStr] | None = None) -> None:
         self.address = address
+        self.turned_away = ""
+        """What it said to a request without a right to be there."""
+        self._headers = headers or {}
         self._command: list[str] = []
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         if not address.startswith(("http://", "https://")):
             self._command = _command(address)
+        elif not _is_url(address):
+            shown = address.partition("?")[0].rpartition("@")[2]
+            raise BadConfiguration(f"{shown!r} is no address of an MCP server: http://HOST:PORT is")
 
     @property
     def short_name(self) -> str:
@@ -101,13 +114,21 @@ class Server:
             return
         # The deadline of a call bounds it; only an unreachable host gets less time.
         timeout = httpx2.Timeout(None, connect=_CONNECT_SECONDS)
+        headers = {name: value.get_secret_value() for name, value in self._headers.items()}
         async with (
-            httpx2.AsyncClient(timeout=timeout) as http,
+            httpx2.AsyncClient(
+                timeout=timeout, headers=headers, event_hooks={"response": [self._note]}
+            ) as http,
             streamable_http_client(
                 self.address, http_client=http, max_sse_event_size=_EVENT_BYTES
             ) as streams,
         ):
             yield streams
+
+    async def _note(self, response: httpx2.Response) -> None:
+        if response.status_code in (401, 403):
+            said = f"{response.status_code} {response.reason_phrase}"
+            self.turned_away = f"it answers {said}; mcp.headers can hold a token for it"
 
     @asynccontextmanager
     async def _heard(self) -> AsyncIterator[TextIO]:
@@ -138,10 +159,14 @@ class Server:
 
 
 class Connection:
-    """An open connection. Calls may come from any task; `open` and `close` as well."""
+    """An open connection. Calls may come from any task; `open` and `close` as well.
 
-    def __init__(self, server: Server) -> None:
+    `on_change` is called when the server says that its tools have changed.
+    """
+
+    def __init__(self, server: Server, on_change: Callable[[], None]) -> None:
         self._server = server
+        self._on_change = on_change
         self._ended = asyncio.Event()
         self._opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._trouble: BaseException | None = None
@@ -149,9 +174,9 @@ class Connection:
         self._holding = asyncio.create_task(self._hold())
 
     @classmethod
-    async def open(cls, server: Server) -> Connection:
+    async def open(cls, server: Server, on_change: Callable[[], None]) -> Connection:
         """Connect, and agree on a version. Raises `WorkerUnavailable`."""
-        connection = cls(server)
+        connection = cls(server, on_change)
         try:
             await asyncio.shield(connection._opened)
         except BaseException:
@@ -223,19 +248,44 @@ class Connection:
                 _watched(self._server.transport(), self._ended),
                 client_info=Implementation(name="llava-plus", version=version("llava-plus")),
                 cache=None,
+                message_handler=self._heed,
             ) as client:
                 self._opened.set_result(client)
-                await self._ended.wait()
+                subscribed = asyncio.create_task(self._subscribe(client))
+                try:
+                    await self._ended.wait()
+                finally:
+                    subscribed.cancel()
+                    await asyncio.wait([subscribed])
         except Exception as error:  # of any kind: a transport's, a server's, groups of them
             self._trouble = _first(error)
         finally:
             self._ended.set()
             if not self._opened.done():
-                why = _words(self._trouble or "it hung up")
+                why = self._server.turned_away or _words(self._trouble or "it hung up")
                 said = "".join(f"\n{line}" for line in self._server.last_lines)
                 told = f"the MCP server {self._server.shown} cannot be reached: {why}{said}"
                 self._opened.set_exception(WorkerUnavailable(told))
                 self._opened.exception()  # whoever opened it may have left
+
+    async def _heed(self, message: IncomingMessage) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            self._on_change()
+
+    async def _subscribe(self, client: Client) -> None:
+        """Ask to be told of changes, as the protocol of 2026-07-28 wants; before, nobody asked."""
+        offers = client.server_capabilities.tools
+        while offers and offers.list_changed:
+            try:
+                async with client.listen(tools_list_changed=True) as changes:
+                    async for _ in changes:
+                        pass  # `_heed` gets it as well
+            except ListenNotSupportedError:
+                return
+            except (MCPError, SubscriptionLost) as error:
+                log.info("MCP server %s tells of no changes: %s", self._server.shown, error)
+            await asyncio.sleep(_SUBSCRIBE_AGAIN)
+            self._on_change()  # of what changed meanwhile nobody was told
 
     async def _meaning(self, error: MCPError, doing: str) -> LlavaPlusError:
         """What an error of the protocol means, by who must act."""
@@ -342,6 +392,15 @@ def _command(address: str) -> list[str]:
             "program is installed"
         )
     return command
+
+
+def _is_url(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        # Reading the port checks it.
+        return bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", address)
+    except ValueError:
+        return False
 
 
 def _first(error: BaseException) -> BaseException:

@@ -6,17 +6,19 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 
 from mcp.types import CallToolResult, Tool
+from pydantic import SecretStr
 
 from ...skills.calls import SkillResult, SkillSpec, SkillUse
 from ...skills.errors import (
     BadConfiguration,
     DeadlineExceeded,
+    LlavaPlusError,
     SkillError,
     UnknownSkill,
     WorkerUnavailable,
@@ -29,11 +31,13 @@ from ..call_scope import CallScope
 from ..checking import UseChecker, problem_of
 from ..dispatcher import Dispatcher
 from ..joined import JoinedDispatcher
+from ..together import together
 from .arguments import Slot, filled, slots
 from .connection import Connection, Server
+from .headers import ServerHeaders
 from .results import read_result
 
-__all__ = ["McpDispatcher", "with_servers"]
+__all__ = ["McpDispatcher", "ToolServers"]
 
 _SKILL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
 _LONGEST_PREFIX = 24
@@ -57,12 +61,22 @@ class McpDispatcher:
     """Sends skill uses to an MCP server, by its URL or by the command line that starts it.
 
     A tool whose name is one of `taken`, or cannot be a skill's, is offered with the server's
-    name before it. Raises `BadConfiguration` when `address` can be neither.
+    name before it. `headers` go to a URL with every request. `on_change` is called when the
+    server's tools have changed, or may have. Raises `BadConfiguration` when `address` can be
+    neither.
     """
 
-    def __init__(self, address: str, *, taken: Collection[str] = ()) -> None:
-        self._server = Server(address)
-        self._taken = frozenset(taken)
+    def __init__(
+        self,
+        address: str,
+        *,
+        headers: Mapping[str, SecretStr] | None = None,
+        taken: Collection[str] = (),
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._server = Server(address, headers)
+        self.taken = frozenset(taken)
+        self._on_change = on_change
         self._offers: dict[str, _Offer] = {}
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
@@ -77,16 +91,10 @@ class McpDispatcher:
 
         Raises `WorkerUnavailable` when the server cannot be reached.
         """
-        try:
-            async with asyncio.timeout(_OPEN_SECONDS):
-                connection = await self._connected()
-                tools = await connection.tools()
-        except TimeoutError:
-            raise WorkerUnavailable(
-                f"the MCP server {self._server.shown} did not list its tools within "
-                f"{_OPEN_SECONDS:.0f} s"
-            ) from None
-        names = _skill_names([tool.name for tool in tools], _prefix(connection.name), self._taken)
+        async with self._in_time("list its tools"):
+            connection = await self._connected()
+            tools = await connection.tools()
+        names = _skill_names([tool.name for tool in tools], _prefix(connection.name), self.taken)
         offers = {}
         for tool, name in zip(tools, names, strict=True):
             try:
@@ -95,6 +103,11 @@ class McpDispatcher:
                 log.warning("%s; it is left out", error)
         self._offers = offers
         return [offer.spec for offer in offers.values()]
+
+    async def connect(self) -> None:
+        """Reach the server, if it was not yet reached. Raises `WorkerUnavailable`."""
+        async with self._in_time("answer"):
+            await self._connected()
 
     async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         """Run one use; see `Dispatcher`."""
@@ -127,10 +140,24 @@ class McpDispatcher:
     async def _connected(self) -> Connection:
         async with self._connecting:
             if not (self._connection and self._connection.alive):
-                if self._connection:
-                    await self._connection.close()
-                self._connection = await Connection.open(self._server)
+                before = self._connection
+                if before:
+                    await before.close()
+                self._connection = await Connection.open(self._server, self._on_change)
+                if before:  # another version of the server may have come up
+                    self._on_change()
             return self._connection
+
+    @asynccontextmanager
+    async def _in_time(self, doing: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_OPEN_SECONDS):
+                yield
+        except TimeoutError:
+            shown, seconds = self._server.shown, f"{_OPEN_SECONDS:.0f} s"
+            raise WorkerUnavailable(
+                f"the MCP server {shown} did not {doing} within {seconds}"
+            ) from None
 
     async def _offer(self, name: str) -> _Offer:
         if name not in self._offers:
@@ -141,27 +168,72 @@ class McpDispatcher:
         return self._offers[name]
 
 
-async def with_servers(
-    dispatcher: Dispatcher,
-    specs: Sequence[SkillSpec],
-    addresses: Sequence[str],
-    stack: AsyncExitStack,
-) -> tuple[Dispatcher, tuple[SkillSpec, ...]]:
-    """A dispatcher to the skills of `dispatcher` and the tools of some MCP servers, and all specs.
+class ToolServers:
+    """Some MCP servers, whose tools are offered beside the skills of a dispatcher.
 
-    `specs` are those of `dispatcher`, which keep their names; `stack` closes the servers.
+    `headers` are those that go to each URL. Raises `BadConfiguration` when one of the addresses
+    can be none.
     """
-    parts: dict[str, Dispatcher] = {"the workers": dispatcher}
-    taken = {spec.name for spec in await dispatcher.specs()}
-    offered = list(specs)
-    for number, address in enumerate(dict.fromkeys(addresses), 1):
-        source = McpDispatcher(address, taken=taken)
-        stack.push_async_callback(source.aclose)
-        added = await source.specs()
-        taken |= {spec.name for spec in added}
-        offered += added
-        parts[f"MCP server {number}, {source.shown}"] = source
-    return JoinedDispatcher(parts), tuple(offered)
+
+    def __init__(self, addresses: Sequence[str], headers: ServerHeaders | None = None) -> None:
+        self._changed = asyncio.Event()
+        self._own: tuple[SkillSpec, ...] = ()
+        self._own_names: frozenset[str] = frozenset()
+        self._joined = JoinedDispatcher({})
+        self._sources = [
+            McpDispatcher(
+                address, headers=(headers or {}).get(address), on_change=self._changed.set
+            )
+            for address in dict.fromkeys(addresses)
+        ]
+
+    async def connect(self) -> None:
+        """Reach every server. Raises `WorkerUnavailable` that names one that cannot be."""
+        async with together() as group:
+            for source in self._sources:
+                group.create_task(source.connect())
+
+    async def join(
+        self, dispatcher: Dispatcher, specs: Sequence[SkillSpec]
+    ) -> tuple[Dispatcher, tuple[SkillSpec, ...]]:
+        """A dispatcher to the skills of `dispatcher` and to all tools, and what they offer.
+
+        `specs` are those of `dispatcher` that are on offer; all of its skills keep their names.
+        """
+        parts = {
+            f"MCP server {number}, {source.shown}": source
+            for number, source in enumerate(self._sources, 1)
+        }
+        self._own = tuple(specs)
+        self._own_names = frozenset(spec.name for spec in await dispatcher.specs())
+        self._joined = JoinedDispatcher({"the workers": dispatcher, **parts})
+        return self._joined, await self._offered()
+
+    async def changes(self) -> AsyncIterator[tuple[SkillSpec, ...]]:
+        """What is on offer, each time that the tools of a server have changed after `join`."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                offered = await self._offered()
+            except LlavaPlusError as error:
+                log.warning("what is on offer stays as it was: %s", error)
+            else:
+                yield offered
+
+    async def aclose(self) -> None:
+        """Hang up; servers that were started by their command line are stopped."""
+        await asyncio.gather(*(source.aclose() for source in self._sources))
+
+    async def _offered(self) -> tuple[SkillSpec, ...]:
+        taken, offered = set(self._own_names), list(self._own)
+        for source in self._sources:
+            source.taken = frozenset(taken)
+            added = await source.specs()
+            taken |= {spec.name for spec in added}
+            offered += added
+        await self._joined.specs()  # whose names these now are
+        return tuple(offered)
 
 
 def _offer(tool: Tool, name: str) -> _Offer:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +15,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ...model.conversation import Conversation
 from ...model.lmm import LMM, Event, Replied, Usage
+from ...model.sampling import Sampling, sampled
 from ...skills import errors
 from ...skills.calls import SkillResult, SkillSpec, SkillUse
 from ...skills.images import ImageStore
@@ -44,6 +46,12 @@ class WatchedLMM:
         self._model = model or lmm.name
         self._lmm = lmm
         self._metrics = metrics
+
+    def with_sampling(self, wanted: Sampling) -> WatchedLMM:
+        """The same, around the LMM with its replies made as is `wanted`."""
+        other = copy(self)
+        other._lmm = sampled(self._lmm, wanted)
+        return other
 
     async def reply(
         self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...skills.errors import BadConfiguration
+from ..llava_plus.speech import DIALECT, PARTS
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -36,18 +37,13 @@ class Style:
     calls: str = "\n<tool_call>"
     between: str = "</tool_call>\n<tool_call>"
     called: str = "</tool_call>"
+    value: str = ""
+    dialect: str = ""
     name: str = "name"
     arguments: str = "arguments"
 
 
-_PLUS = {
-    "thoughts": '"thoughts🤔" ',
-    "calls": '\n"actions🚀" [',
-    "between": ", ",
-    "called": ']\n"value👉" ',
-    "name": "API_name",
-    "arguments": "API_params",
-}
+_PLUS = {"dialect": DIALECT, **PARTS}
 _V0 = {
     "system": _SYSTEM.format("human"),
     "opened": "\n\n###",

@@ -45,6 +45,9 @@ class FineTune(BaseModel):
     """A share of the records that is held out, or a file of its own."""
     longest: PositiveInt = 2048
     """Tokens of a record at most; a longer one ends with the last reply that fits."""
+    tool_images: bool | None = None
+    """Whether images that skills made are shown with their results, in training and by the finished
+    model; unless given, where the chat template has a place for them."""
     learn: Learn = Learn()
     refuse: Literal["records", "run"] = "records"
     """Whether what the gate refuses is left out, or stops the run."""

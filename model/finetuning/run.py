@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -175,24 +175,30 @@ def _records(
     recipe: FineTune, processor: ProcessorMixin, folder: Path, watch: Watch
 ) -> tuple[Usable, Usable]:
     """The records to learn from and those to measure on, all through the gate."""
-    maker = RowMaker(processor, longest=recipe.longest, learn=recipe.learn)
+    maker = RowMaker(
+        processor, longest=recipe.longest, learn=recipe.learn, tool_images=recipe.tool_images
+    )
 
     def read(paths: Sequence[Path], folder: Path) -> Usable:
         return open_records(paths, recipe, maker, folder, progress=watch.checked, told=watch.gate)
 
     records = read(recipe.records, folder)
-    _note(recipe, folder, records.files.content_hash)
-    if isinstance(recipe.validation, Path):
-        return records, read([recipe.validation], folder / "validation")
-    if recipe.validation:
-        return hold_out(records, recipe.validation, recipe.seed)
-    return records, records.only([])
+    content = {"content": records.files.content_hash}
+    if not isinstance(recipe.validation, Path):
+        _note(recipe, folder, content)
+        if recipe.validation:
+            return hold_out(records, recipe.validation, recipe.seed)
+        return records, records.only([])
+    held_out = read([recipe.validation], folder / "validation")
+    content[f"content of {recipe.validation}"] = held_out.files.content_hash
+    _note(recipe, folder, content)
+    return records, held_out
 
 
-def _note(recipe: FineTune, folder: Path, content: str) -> None:
+def _note(recipe: FineTune, folder: Path, content: Mapping[str, str]) -> None:
     """Write down what is run. Raises `BadConfiguration` when the folder's run is another one."""
     path = folder / "recipe.json"
-    noted = {**recipe.model_dump(mode="json"), "content": content}
+    noted = {**recipe.model_dump(mode="json"), **content}
     if path.exists():
         before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         odd = [

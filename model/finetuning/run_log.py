@@ -18,7 +18,7 @@ from ..training.runs import Progress
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["RunLog"]
+__all__ = ["RunLog", "drop_later_lines"]
 
 
 class RunLog(TrainerCallback):
@@ -55,7 +55,7 @@ class RunLog(TrainerCallback):
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._keep_lines(state.global_step)
+        drop_later_lines(self._folder / "log.jsonl", state.global_step)
         folder = str(self._folder / "tensorboard")
         # Events of steps that a kill took back are dropped by TensorBoard.
         self._events = SummaryWriter(folder, purge_step=state.global_step + 1)
@@ -130,13 +130,13 @@ class RunLog(TrainerCallback):
                     self._events.add_scalar(name, value, line.step)
         self._report(line)
 
-    def _keep_lines(self, step: int) -> None:
-        """Drop lines of steps after the checkpoint, which will come again."""
-        log = self._folder / "log.jsonl"
-        if log.exists():
-            lines = log.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step(line) <= step]
-            log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+def drop_later_lines(log: Path, step: int) -> None:
+    """Drop lines of steps after the checkpoint, which will come again."""
+    if log.exists():
+        lines = log.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _step(line) <= step]
+        log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _agreed(over: bool, device: torch.device) -> bool:

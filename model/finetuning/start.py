@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 import torch
 
 from ...skills.errors import BadConfiguration
+from ..chat_template import telling_tool_images
 from ..loading import load_model, load_processor
 from ..shipped import weights_of
 from .freezing import Part, add_lora, freeze, part_of
@@ -20,7 +21,7 @@ __all__ = ["prepare_model", "start_model", "start_processor"]
 
 
 def start_processor(recipe: FineTune) -> ProcessorMixin:
-    """The processor, with the chat template that the recipe asks for.
+    """The processor, with the chat template and the images in results that the recipe asks for.
 
     Raises `BadConfiguration` when there is no such model or chat style.
     """
@@ -36,6 +37,10 @@ def start_processor(recipe: FineTune) -> ProcessorMixin:
         if not isinstance(image, str):
             raise BadConfiguration(f"chat: {name!r} is no LLaVA, whose styles these are")
         processor.chat_template = chat_template(style_of(recipe.chat, ""), image)
+    template = processor.chat_template or processor.tokenizer.chat_template
+    if recipe.tool_images is not None and isinstance(template, str):
+        # The finished model is served by its own template, which has to tell.
+        processor.chat_template = telling_tool_images(template, recipe.tool_images)
     return processor
 
 

@@ -123,7 +123,7 @@ class SamplingLMM:
         rollout = self._read(conversation, images)
         read = len(rollout.prompt) + len(rollout.ids)
         written, ended = self._sample(conversation, images, rollout, calls_allowed)
-        message = self._message(written, ended, calls_allowed)
+        message = self._message(conversation, written, ended and calls_allowed)
         yield Replied(message, Usage(prompt_tokens=read, completion_tokens=len(written)))
 
     async def aclose(self) -> None:
@@ -258,14 +258,14 @@ class SamplingLMM:
         )
 
     def _message(
-        self, written: Sequence[int], ended: bool, calls_allowed: bool
+        self, conversation: Conversation, written: Sequence[int], may_call: bool
     ) -> AssistantMessage:
         said = str(self.renderer.tokenizer.decode(list(written), skip_special_tokens=False))
         try:
-            message = self.renderer.parse(said, lambda: next(self._ids))
+            message = self.renderer.parse(said, lambda: next(self._ids), conversation)
         except BadReply as error:
             return AssistantMessage(text=f"(no reply: {error})")
-        if message.skill_uses and not (ended and calls_allowed):
+        if message.skill_uses and not may_call:
             return AssistantMessage(text=f"(no reply: {said!r} is a call that cannot be made)")
         if not message.skill_uses and not message.text.strip():
             return AssistantMessage(text="(no reply)")

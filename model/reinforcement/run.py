@@ -1,8 +1,8 @@
 """Reinforcement learning (GRPO): any image-text model, in an environment of skills.
 
 What a step plays and samples is a function of the recipe, the weights and the step's number, and
-a checkpoint holds what learns and the optimiser: a run that was stopped goes on as if it had not
-been.
+a checkpoint holds what learns and the optimiser: a run that was stopped or killed goes on as if it
+had not been.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from ...skills.errors import BadConfiguration
 from ...skills.skill import describe_validation
 from ..finetuning.checkpoints import newest_checkpoint
+from ..finetuning.run_log import drop_later_lines
 from ..loading import load_model
 from ..local import LocalLMM
 from ..shipped import weights_of
@@ -160,7 +161,8 @@ def _note(recipe: Reinforce, folder: Path) -> None:
             raise BadConfiguration(f"{noted} is of another kind of run: {told}") from error
         if begun != recipe:
             raise BadConfiguration(f"the run in {folder} was begun with another recipe")
-    noted.write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+    else:
+        _write(noted, recipe.model_dump_json(indent=2))
 
 
 def _measured(
@@ -181,8 +183,15 @@ def _measured(
         for number in range(recipe.held_out):
             episode = runner.run(world.play(lmm, number, held_out=True))
             scores.append({name: episode.rewards[name] for name in world.rewards})
-    path.write_text(json.dumps(scores), encoding="utf-8")
+    _write(path, json.dumps(scores))
     return scores
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all, whenever the run is killed."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
 
 
 def _served_weights(recipe: Reinforce, model: PreTrainedModel) -> AbstractContextManager[None]:
@@ -212,6 +221,11 @@ class _Log(TrainerCallback):
         self._path = folder / "log.jsonl"
         self._report = report
         self._stop_at = time.monotonic() + stop_after
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        drop_later_lines(self._path, state.global_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Corners
+from ..progress import reporting_each
 from . import Detection, Findings
 from .pretrained import Pretrained
 
@@ -65,7 +66,7 @@ class _OpenVocabulary(_Finder, ABC):
         least = self.threshold if threshold is None else threshold
         found: list[Detection] = []
         with torch.inference_mode():
-            for part in self._portions(labels):
+            for part in reporting_each(list(self._portions(labels)), "groups of labels"):
                 found += self._things(part, *self._look(image, part), least)
         order = {label: number for number, label in enumerate(labels)}
         found.sort(key=lambda thing: (order[thing.label], -thing.score))

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Mask
+from ..progress import reporting_each
 from . import Packages
 from .mask_generation import MaskGeneration, not_suppressed, point_grid
 from .pretrained import Pretrained
@@ -47,7 +48,8 @@ class SamOutliner(Pretrained, MaskGeneration, ProposalOutliner):
         height, width = self._encoded[2][0]
         grid = torch.tensor(point_grid(self.points_per_side) * (width, height))
         points = grid.float().to(self._model.device)
-        passed = [self._passing(some) for some in points.split(_AT_ONCE)]
+        parts = reporting_each(points.split(_AT_ONCE), "parts of the grid")
+        passed = [self._passing(part) for part in parts]
         runs = [mask for masks, _, _ in passed for mask in masks]
         scores = torch.cat([scores for _, scores, _ in passed]).double().cpu().numpy()
         boxes = torch.cat([boxes for _, _, boxes in passed]).double().cpu().numpy()

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..geometry import Corners, Mask
+from ..progress import reporting_each
 from . import Detection, Findings, Licence, Packages
 from .pretrained import Pretrained
 from .sam import Sam2Outliner
@@ -102,7 +103,7 @@ class Sam3Detector(_Sam3):
         least = self.threshold if threshold is None else threshold
         found = (
             Detection(label=label, box=thing.box, score=round(thing.score, 3))
-            for label in labels
+            for label in reporting_each(labels, "labels")
             for thing in self._instances(image, label, least)
         )
         return Findings(objects=tuple(thing for thing in found if thing.box.area > 0))
@@ -117,7 +118,7 @@ class Sam3Outliner(_Sam3, Sam2Outliner):
         # One by one: all masks of a large image at once might not fit into memory.
         outlined = (
             (label, _shown(thing.logits, image))
-            for label in labels
+            for label in reporting_each(labels, "labels")
             for thing in self._instances(image, label, self.threshold)
         )
         return [(label, mask) for label, mask in outlined if mask.area > 0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from ..progress import reporting_each
 from . import Licence, Packages, TextLine
 from .pretrained import Pretrained
 from .rapidocr import LineFinder
@@ -65,7 +66,8 @@ class TrOCRReader(Pretrained):
         """What each line says, and the mean (geometric) of its tokens' probabilities."""
         import torch
 
-        for start in range(0, len(lines), _AT_ONCE):
+        starts = range(0, len(lines), _AT_ONCE)
+        for start in reporting_each(starts, "groups of lines"):
             part = list(lines[start : start + _AT_ONCE])
             pixels = self._processor(images=part, return_tensors="pt")["pixel_values"]
             with torch.inference_mode():

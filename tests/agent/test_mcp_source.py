@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ from llava_plus.agent.joined import JoinedDispatcher
 from llava_plus.agent.loop import Agent, TurnFinished
 from llava_plus.agent.mcp.arguments import Slot, slots
 from llava_plus.agent.mcp.server import mcp_app
-from llava_plus.agent.mcp.source import McpDispatcher, with_servers
+from llava_plus.agent.mcp.source import McpDispatcher, ToolServers
 from llava_plus.model.conversation import Conversation, SkillMessage
 from llava_plus.model.scripted import ScriptedLMM
 from llava_plus.skills import ImageRef, ImageStore, Mask, SkillResult, SkillUse
@@ -334,8 +334,8 @@ async def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     async with source(f"{sys.executable} {broken}") as dispatcher:
         with pytest.raises(WorkerUnavailable, match="no licence"):
             await dispatcher.specs()
-    for address in ("no-such-program --port 1", "", 'echo "'):
-        with pytest.raises(BadConfiguration, match=r"no MCP server|no command line"):
+    for address in ("no-such-program --port 1", "", 'echo "', "http:///mcp", "http://a:b/mcp"):
+        with pytest.raises(BadConfiguration, match=r"no MCP server|no command line|no address"):
             McpDispatcher(address)
 
 
@@ -365,10 +365,9 @@ async def test_several_dispatchers_are_one() -> None:
 async def test_servers_join_the_workers() -> None:
     app = mcp_app(LocalDispatcher([Noop(), Paint()]))
     with serving(app) as url:
-        async with AsyncExitStack() as stack:
-            own = LocalDispatcher([Noop()])
-            specs = await own.specs()
-            joined, offered = await with_servers(own, specs, [f"{url}/mcp"] * 2, stack)
-            assert [spec.name for spec in offered] == ["noop", "llava_plus_noop", "paint"]
-            for name in ("noop", "llava_plus_noop"):
-                assert (await dispatch(joined, name, {"text": "hi"})).text == "hi"
+        own, servers = LocalDispatcher([Noop()]), ToolServers([f"{url}/mcp"] * 2)
+        joined, offered = await servers.join(own, await own.specs())
+        assert [spec.name for spec in offered] == ["noop", "llava_plus_noop", "paint"]
+        for name in ("noop", "llava_plus_noop"):
+            assert (await dispatch(joined, name, {"text": "hi"})).text == "hi"
+        await servers.aclose()

@@ -94,6 +94,11 @@ def test_short_names_of_old_still_count(monkeypatch: pytest.MonkeyPatch) -> None
         ("[lmm]\nname = []", "lmm.name"),
         ('profile = "large"', "'embedded', 'standard' or 'cluster'"),
         ('[workers]\nsecret = "open"', "variable LLAVA_PLUS_WORKER_SECRET only"),
+        ('[mcp.headers."http://a"]\nX = "${NOT_SET_HERE}"', "variable NOT_SET_HERE is not set"),
+        ('[mcp.headers."http://a"]\nX = "open\\nY: z"', "header 'X' .* not all printable"),
+        ('[mcp.headers."http://a"]\n"X:" = "open"', "'X:' cannot be the name of a header"),
+        ('[mcp.headers]\n"tool --open" = {X = "y"}', "reached by its URL"),
+        ('[mcp]\nheaders = "open"', r"mcp.headers \(from llava-plus.toml\)"),
         ("[server", "not TOML"),
     ],
 )
@@ -121,6 +126,24 @@ def test_a_slip_in_a_variable_is_named(
     with pytest.raises(BadConfiguration, match=told) as refused:
         load_settings()
     assert "xyz" not in str(refused.value), "a value may be secret"
+
+
+def test_headers_of_mcp_servers_are_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write('[mcp.headers."http://a/mcp"]\nAuthorization = "Bearer ${TOKEN_OF_A}"')
+    monkeypatch.setenv("TOKEN_OF_A", "sesame\n")
+    headers = load_settings().mcp.headers
+    assert headers["http://a/mcp"]["Authorization"].get_secret_value() == "Bearer sesame"
+    assert cli.main(["config", "show", "--json"]) == 0
+    shown = {row["key"]: row["value"] for row in json.loads(capsys.readouterr().out)}
+    assert shown["mcp.headers"] == {"http://a/mcp": {"Authorization": "***"}}
+    monkeypatch.setenv("LLAVA_PLUS_MCP__HEADERS", '{"http://b": {"X-Key": "sesame"}}')
+    assert load_settings().mcp.headers["http://b"]["X-Key"].get_secret_value() == "sesame"
+    monkeypatch.setenv("LLAVA_PLUS_MCP__HEADERS", '{"http://b": sesame}')
+    with pytest.raises(BadConfiguration, match=r"mcp.headers \(from LLAVA_PLUS_MCP__") as refused:
+        load_settings()
+    assert "sesame" not in str(refused.value) + repr(headers)
 
 
 def test_every_variable_that_the_program_reads_may_be_set(

@@ -1,15 +1,17 @@
 """What the gateway costs, and whether it keeps conversations apart.
 
-    python tests/benchmarks/gateway.py [--turns 400] [--at-once 50] [--database URL]
+    python tests/benchmarks/gateway.py [--turns 400] [--at-once 50] [--more 20000] [--database URL]
 
 A gateway in a process of its own serves LMMs that take a known time and say the markers of
 their own conversation, and a skill that does nothing; every turn is a reply that calls the skill
 and a reply that answers. Clients stream over loopback HTTP. A turn's overhead is its time as
 the client sees it, less the time that the LMM takes: it holds the client's own work too, and
-what the two processes wait for the cores. The slow LMM takes a second for a turn, as a quick one
-on a GPU does; the fast one leaves so little time that many at once want more than the cores
-have, and shows how many turns a second there can be. Memory is the gateway's, as GET /metrics
-tells it, and so is the CPU time of a turn.
+what the two processes wait for the cores. So a bare server is asked first, which streams the same
+words at the same pace and does nothing else: what a turn takes beyond one of its turns is the
+gateway's share. The slow LMM takes a second for a turn, as a quick one on a GPU does; the fast one
+leaves so little time that many at once want more than the cores have, and shows how many turns a
+second there can be. Memory is the gateway's, as GET /metrics tells it, and so is the CPU time of
+a turn; `--more` takes so many more turns to see whether it grows.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ from llava_plus.skills import ImageStore, Skill, SkillOutput, SkillUse
 from llava_plus.skills.worker import listen, server_config
 from rich.console import Console
 from rich.table import Table
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Server
+from uvicorn.loops.auto import auto_loop_factory
 
 WORDS = 10
 
@@ -76,6 +80,7 @@ FAST = Pace("fast", 0.05, 0.01)
 CONVERSATIONS = 200
 WARM_UP = 20
 MOST_SECONDS = 300
+PARTS = 8
 
 
 class Said(SkillOutput):
@@ -139,8 +144,39 @@ def answer_to(*markers: str) -> str:
     return " ".join(words)
 
 
+async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+    """What streams an answer and does nothing else: no framework, no skill, nothing kept."""
+    message = await receive()
+    if scope["type"] == "lifespan":
+        for stage in ("startup", "shutdown"):
+            await send({"type": f"lifespan.{stage}.complete"})
+            message = await receive() if stage == "startup" else message
+        return
+    if scope["path"] == "/metrics":
+        await _send(send, f"process_cpu_seconds_total {time.process_time()}\n".encode())
+        return
+    asked = json.loads(message["body"])
+    pace = {pace.name: pace for pace in (SLOW, FAST)}[asked["model"]]
+    due = time.perf_counter() + pace.own_first
+    await _until(due)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    words = answer_to(asked["messages"][-1]["content"]).split(" ")
+    for number, word in enumerate(words, 1):
+        delta = {"content": f" {word}" if number > 1 else word}
+        chunk = {"conversation": "none", "choices": [{"index": 0, "delta": delta}]}
+        part = f"data: {json.dumps(chunk)}\n\n".encode()
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+        await _until(due + number * pace.following)
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+async def _send(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
 async def serve(folder: Path, database: str) -> None:
-    """The gateway's process; prints its URL, and ends when standard input is closed."""
+    """The gateway's process; it ends when standard input is closed."""
     metrics = Metrics()
     settings = load_settings(
         {"access.requests_per_minute": 10**9, "access.concurrent": 10**6, "server.page": False}
@@ -150,25 +186,29 @@ async def serve(folder: Path, database: str) -> None:
         dispatcher = WatchedDispatcher(LocalDispatcher([Noop()]), metrics)
         lmms = {pace.name: WatchedLMM(Marked(pace), metrics) for pace in (SLOW, FAST)}
         chats = Chats(store, lmms, dispatcher, await dispatcher.specs())
-        app = create_app(chats, settings, page=False, metrics=metrics)
-        with listen("127.0.0.1", 0) as listening:
-            server = Server(server_config(app))
-            sys.stdout.write(f"http://127.0.0.1:{listening.getsockname()[1]}\n")
-            sys.stdout.flush()
-            serving = asyncio.create_task(server.serve(sockets=[listening]))
-            await asyncio.to_thread(sys.stdin.read)
-            server.should_exit = True
-            await serving
+        await _listen(create_app(chats, settings, page=False, metrics=metrics))
         await dispatcher.aclose()
 
 
+async def _listen(app: ASGIApp) -> None:
+    """Print a URL, and answer there until standard input is closed."""
+    with listen("127.0.0.1", 0) as listening:
+        server = Server(server_config(app))
+        sys.stdout.write(f"http://127.0.0.1:{listening.getsockname()[1]}\n")
+        sys.stdout.flush()
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        await asyncio.to_thread(sys.stdin.read)
+        server.should_exit = True
+        await serving
+
+
 @contextmanager
-def gateway(database: str) -> Iterator[str]:
-    """The URL of a gateway in a process of its own, with a database that is gone afterwards."""
+def server_process(*options: str) -> Iterator[str]:
+    """The URL of a server in a process of its own, with a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(Path(__file__).resolve()), "--serve", folder]
         process = subprocess.Popen(
-            [*command, "--database", database],
+            [*command, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -265,7 +305,7 @@ class Clients:
         (line,) = [at for at in text.splitlines() if at.startswith(name)]
         return float(line.split()[1])
 
-    async def row(self, pace: Pace, count: int, at_once: int) -> list[str]:
+    async def row(self, pace: Pace, count: int, at_once: int) -> list[float]:
         """Take turns, and tell what they took."""
         began, cpu = time.perf_counter(), await self.cpu_seconds()
         turns = await self.turns(count, pace, at_once=at_once)
@@ -273,34 +313,44 @@ class Clients:
         cost = 1000 * (await self.cpu_seconds() - cpu) / count
         whole = [1000 * (turn.whole - pace.own_turn) for turn in turns]
         first = [1000 * (turn.first - pace.own_first) for turn in turns]
-        figures = (median(whole), p99(whole), median(first), p99(first), cost, rate)
-        return [pace.name, f"{at_once}", f"{count}", *(f"{figure:.1f}" for figure in figures)]
+        return [median(whole), p99(whole), median(first), p99(first), cost, rate]
 
 
-async def measure(url: str, count: int, at_once: int) -> None:
+async def measure(url: str, bare_url: str, count: int, at_once: int, more: int) -> None:
     """Everything, one after another; prints the figures."""
-    clients = Clients(url)
-    console = Console()
-    await clients.turns(WARM_UP, FAST, at_once=4)
+    clients, others = Clients(url), Clients(bare_url)
+    console = Console(width=100)
+    for server in (clients, others):
+        await server.turns(WARM_UP, FAST, at_once=4)
     table = Table(title="beyond the LMM's own time, milliseconds", title_justify="left")
-    columns = ("LMM", "at once", "turns", "turn p50", "p99", "first p50", "p99", "CPU", "turns/s")
+    columns = ("server", "LMM", "at once", "turn p50", "p99", "first p50", "p99", "CPU", "turns/s")
     for column in columns:
         table.add_column(column, justify="right")
     start = await clients.memory()
     plan = [(SLOW, count // 10, 1), (SLOW, count, at_once), (FAST, count, at_once)]
     for pace, turns, together in plan:
-        table.add_row(*await clients.row(pace, turns, together))
+        least = await others.row(pace, turns, together)
+        taken = await clients.row(pace, turns, together)
+        share = [mine - its for mine, its in zip(taken[:4], least[:4], strict=True)]
+        for name, row in (("bare", least), ("gateway", taken), ("share", share)):
+            figures = (f"{figure:.1f}" for figure in row)
+            table.add_row(name, pace.name, f"{together}", *figures, end_section=row is share)
     console.print(table)
-    taken = sum(turns for _, turns, _ in plan)
     now = await clients.memory()
-    console.print(f"memory: {start:.0f} MB before, {now:.0f} MB after {taken} more turns")
+    turns = sum(turns for _, turns, _ in plan)
+    console.print(f"memory: {start:.0f} MB before, {now:.0f} MB after {turns} more turns")
+    for part in range(1, PARTS + 1 if more else 1):
+        await clients.turns(more // PARTS, FAST, at_once=at_once)
+        now = await clients.memory()
+        console.print(f"  {now:.0f} MB after {turns + part * (more // PARTS):,}")
     began = time.perf_counter()
     wrong = await asyncio.gather(*(clients.conversation(n) for n in range(CONVERSATIONS)))
     console.print(
         f"{CONVERSATIONS} conversations of two turns at once: {sum(wrong)} of "
         f"{2 * CONVERSATIONS} answers lost or mixed up, {time.perf_counter() - began:.1f} s"
     )
-    await clients.client.aclose()
+    for server in (clients, others):
+        await server.client.aclose()
     assert not any(wrong)
 
 
@@ -308,20 +358,22 @@ def p99(values: list[float]) -> float:
     return quantiles(values, n=100)[-1]
 
 
-async def bounded(url: str, count: int, at_once: int) -> None:
-    async with asyncio.timeout(MOST_SECONDS):
-        await measure(url, count, at_once)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--turns", type=int, default=400)
     parser.add_argument("--at-once", type=int, default=50)
+    parser.add_argument("--more", type=int, default=0)
     parser.add_argument("--database", default="", help="SQLite in a folder of its own if not given")
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve(options.serve, options.database))
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            runner.run(_listen(bare) if options.bare else serve(options.serve, options.database))
     else:
-        with gateway(options.database) as address:
-            asyncio.run(bounded(address, options.turns, options.at_once))
+        with (
+            server_process("--database", options.database) as ours,
+            server_process("--bare") as bares,
+        ):
+            job = measure(ours, bares, options.turns, options.at_once, options.more)
+            asyncio.run(asyncio.wait_for(job, MOST_SECONDS + options.more / 10))

@@ -138,6 +138,7 @@ STREAMS: dict[str, list[str]] = {
     "nan call": [call(0, '{"x": NaN}', id="a", name="ocr"), CALLED, DONE],
     "deep call": [call(0, "[" * 100_000, id="a", name="ocr"), CALLED, DONE],
     "cut call": [call(0, '{"image": "im', id="a", name="ocr"), event({}, "length"), DONE],
+    "cut words": [event({"content": "It is"}), event({}, "length"), DONE],
     "nameless call": [call(0, "{}", id="a"), CALLED, DONE],
     "thinking": [
         event({"reasoning_content": "Hmm"}),

@@ -569,7 +569,8 @@ def test_calls_and_results_have_their_place_in_a_chat(
     assert whole.ids[: len(prompt.ids)] == prompt.ids
     learned = [i for i, is_learned in zip(whole.ids, whole.learned, strict=True) if is_learned]
     replies = renderer.tokenizer.decode(learned).split(renderer.format.end)
-    assert [reply.strip() for reply in replies[1:]] == ["There is one.", ""]
+    answer = '"value👉" There is one.' if "plus" in style else "There is one."
+    assert [reply.strip() for reply in replies[1:]] == [answer, ""]
     assert renderer.parse(replies[0], lambda: "c") == chat.messages[1]
 
 

@@ -279,6 +279,17 @@ def test_a_run_is_not_continued_as_another(data: Path, tmp_path: Path) -> None:
         fine_tune(recipe(data, {**FULL, "steps": 2, "seed": 1}), tmp_path)
 
 
+def test_a_run_is_not_gone_on_with_on_another_validation_file(data: Path, tmp_path: Path) -> None:
+    measured = tmp_path / "held_out.jsonl"
+    write_records(measured, 2)
+    settings = recipe(data, {**FULL, "steps": 1, "validation": str(measured)})
+    fine_tune(settings, tmp_path / "run")
+    fine_tune(settings, tmp_path / "run")
+    write_records(measured, 3)
+    with pytest.raises(BadConfiguration, match=r"other records \(content of .*held_out\.jsonl\)"):
+        fine_tune(settings, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

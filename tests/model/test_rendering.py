@@ -114,6 +114,8 @@ TEMPLATES = {
     "compact": lambda: TEMPLATE.read_text(encoding="utf-8"),
     "v0": lambda: chat_template(STYLES["v0"], "<image>"),
     "v1": lambda: chat_template(STYLES["v1"], "<image>"),
+    "plus-v0": lambda: chat_template(STYLES["plus-v0"], "<image>"),
+    "plus-v1": lambda: chat_template(STYLES["plus-v1"], "<image>"),
     "vicuna": lambda: VICUNA,
     "chatml": lambda: CHATML,
 }

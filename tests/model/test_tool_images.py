@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from llava_plus.model.chat_template import telling_tool_images, told_tool_images
 from llava_plus.model.conversation import AssistantMessage, Conversation
 from llava_plus.model.conversion.chat import STYLES, chat_template
+from llava_plus.model.finetuning.recipe import FineTune
 from llava_plus.model.finetuning.rows import RowMaker, Unusable, UnusableRow
+from llava_plus.model.finetuning.run import fine_tune
 from llava_plus.model.lmm import Replied
 from llava_plus.model.loading import load_processor
 from llava_plus.model.local import LocalLMM, shortlist_of
@@ -256,12 +259,41 @@ def test_where_the_template_has_no_place_for_them_results_are_words(
         ChatRenderer(wordy, tool_images=True)
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_recipe_decides_and_its_model_is_served_alike(
+    folder: Path, processor: ProcessorMixin, tmp_path: Path, shown: bool
+) -> None:
+    record = Record.of(steps(folder, ImageStore())[-1], FILES)
+    records = folder / f"records-{shown}.jsonl"
+    records.write_text(record.to_line(), encoding="utf-8")
+    settings = {
+        "engine": "transformers", "name": "tiny", "start_from": str(folder), "longest": 4000,
+        "records": [records], "learning_rates": {"projector": 1e-3}, "records_per_step": 1,
+        "steps": 1, "tokens_per_row": 4000, "precision": "float32", "tool_images": shown,
+    }  # fmt: skip
+    assert fine_tune(FineTune.model_validate(settings), tmp_path)
+    trained = RowMaker(processor, longest=4000, tool_images=shown).row(record, folder)
+    assert [place.handle for place in trained.images] == (
+        list(SIZES) if shown else ["img_1", "img_4"]
+    )
+    renderer = LocalLMM.load(tmp_path / "model").renderer
+    places = {place.handle: [trained.ids[place.start]] * (place.stop - place.start)
+              for place in trained.images}  # fmt: skip
+    served = steps(folder, ImageStore())[2]
+    prompt = renderer.prompt(served, lambda handle: places[handle]).ids
+    assert trained.ids[: len(prompt)] == prompt
+    template = load_processor(str(tmp_path / "model")).chat_template
+    assert told_tool_images(telling_tool_images(template, not shown)) is not shown
+
+
 def test_the_embedded_model_reads_results_as_it_has_learned_them(folder: Path) -> None:
     """Its template could show images, which its training never did."""
     processor = load_processor(str(embedded_folder()))
     shortlist = shortlist_of(processor)
     made_nothing_of_images(ChatRenderer(processor, shortlist), folder)
     assert ChatRenderer(processor, shortlist, tool_images=True).tool_images
+    processor.chat_template = telling_tool_images(processor.chat_template, True)
+    assert ChatRenderer(processor, shortlist).tool_images, "as it was trained on"
 
 
 def made_nothing_of_images(renderer: ChatRenderer, folder: Path) -> None:

@@ -16,7 +16,7 @@ from llava_plus.skills.backends.diffusion import (
 from llava_plus.skills.errors import BadConfiguration, BadSkillUse, SkillFailed
 from llava_plus.skills.geometry import Mask
 from llava_plus.skills.paint import Edit, Generate, Inpaint
-from llava_plus.skills.progress import Progress, reporting_to
+from llava_plus.skills.progress import Cancelled, Progress, reporting_to
 from PIL import Image
 
 from .tiny_diffusion import (
@@ -134,6 +134,18 @@ def test_every_editor_works_in_the_size_that_is_set(
     assert made.size == picture.size
     assert made.tobytes() == backend.edit(picture, "snow").tobytes(), "a seed decides"
     assert made.tobytes() != backend.edit(picture, "rain").tobytes(), "and so do the words"
+
+
+def test_a_picture_that_nobody_waits_for_is_not_painted_to_its_end(
+    editor: Callable[..., DiffusionEditor], picture: Image.Image
+) -> None:
+    backend = editor("edit", steps=4)
+    told: list[Progress] = []
+    with pytest.raises(Cancelled), reporting_to([told.append], until=lambda: len(told) == 2):
+        backend.edit(picture, "snow")
+    assert [progress.done for progress in told] == [1, 2]
+    made = backend.edit(picture, "snow")
+    assert made.tobytes() == editor("edit", steps=4).edit(picture, "snow").tobytes()
 
 
 def watch_sizes(editor: DiffusionEditor) -> dict[str, list[tuple[int, int]]]:

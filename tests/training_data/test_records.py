@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from llava_plus.agent.bridge.llava_plus import APIS as BRIDGED
 from llava_plus.model.conversation import AssistantMessage, SkillMessage, UserMessage
+from llava_plus.model.llava_plus.calls import APIS
 from llava_plus.model.record import Record
 from llava_plus.training_data.records import formats
 from llava_plus.training_data.records.imported import Reason, Refusal
 from llava_plus.training_data.records.llava_plus import read
-from llava_plus.training_data.records.llava_plus_calls import APIS
 from llava_plus.training_data.records.transfer import Notes, import_files
 
 from .records_samples import (

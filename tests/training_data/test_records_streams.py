@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from llava_plus.model.llava_plus.literals import read_literal
 from llava_plus.skills.errors import BadInput
 from llava_plus.training_data.records import streams
 from llava_plus.training_data.records.found import Found, Unreadable
-from llava_plus.training_data.records.literals import read_literal
 from llava_plus.training_data.records.streams import read_values, written
 from llava_plus.training_data.records.transfer import Notes, import_files
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -215,26 +215,20 @@ class _Run:
     async def play(self, *, quiet: bool) -> tuple[Counts, Spent]:
         """Make the records, and tell how far it has come."""
         from ..generation.opening import TOOLS, open_stage
-        from ..generation.run import generate, jobs_of
+        from ..generation.run import in_order, jobs_of, write_outcomes
 
         recipe, (items, count) = self._recipe(), self._items()
         async with open_stage(self._opening()) as stage:
             families = self._families(stage)
             kinds = [kind for kind in self.kinds if kind != TOOLS]
-            jobs = jobs_of(items, kinds, families, per_image=self.per_image)
+            jobs = islice(jobs_of(items, kinds, families, per_image=self.per_image), self.limit)
             most = count * (len(kinds) + min(self.per_image, len(families)))
-            total = min(most, self.limit or most)
-            with _progress(total, stage.labeler.spent, self.price, quiet=quiet) as told:
-                counts = await generate(
-                    islice(jobs, self.limit),
-                    recipe,
-                    stage,
-                    self.out,
-                    self.refusals,
-                    concurrency=self.concurrency,
-                    progress=told,
-                )
-            return counts, stage.labeler.spent
+            total, spent = min(most, self.limit or most), stage.labeler.spent
+            made = in_order(jobs, recipe, stage, self.concurrency)
+            with _progress(total, spent, self.price, quiet=quiet) as told:
+                async with aclosing(made) as outcomes:
+                    counts = await write_outcomes(outcomes, self.out, self.refusals, progress=told)
+            return counts, spent
 
     def _recipe(self) -> Recipe:
         from ..generation.prompts import Prompts

@@ -22,6 +22,7 @@ from ...skills.geometry import Box, Corners
 from ...skills.skill import describe_validation
 from ..records.found import Unreadable
 from ..records.streams import read_values
+from ..suites.coco_files import Captions, Instances, Place
 from ..suites.files import checked, read_json
 from .outcome import Reason, Refused
 
@@ -90,58 +91,23 @@ def count_items(path: Path) -> int:
     return sum(1 for _ in read_values(path))
 
 
-class _Image(BaseModel):
-    id: int
-    file_name: str
-    width: int = 0
-    height: int = 0
-
-
-class _Caption(BaseModel):
-    image_id: int
-    caption: str
-
-
-class _Instance(BaseModel):
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    iscrowd: int = 0
-
-
-class _Category(BaseModel):
-    id: int
-    name: str
-
-
-class _Captions(BaseModel):
-    images: list[_Image]
-    annotations: list[_Caption]
-
-
-class _Instances(BaseModel):
-    images: list[_Image]
-    annotations: list[_Instance]
-    categories: list[_Category]
-
-
 def read_coco(captions: Path | None, instances: Path | None) -> list[Item]:
     """The images of COCO's annotation files, joined by their ids, in their order.
 
     An image that has neither captions nor boxes is passed over, and so are crowds. Both files
     are held whole. Raises `BadInput` naming the file.
     """
-    images: dict[int, _Image] = {}
+    images: dict[int, Any] = {}
     said: dict[int, list[str]] = defaultdict(list)
     there: dict[int, list[Thing]] = defaultdict(list)
     if captions:
-        told = checked(read_json(captions), _Captions, captions.name)
+        told = checked(read_json(captions), Captions, captions.name)
         images |= {image.id: image for image in told.images}
         for caption in told.annotations:
             if caption.caption.strip():
                 said[caption.image_id].append(caption.caption)
     if instances:
-        found = checked(read_json(instances), _Instances, instances.name)
+        found = checked(read_json(instances), Instances[Place], instances.name)
         images |= {image.id: image for image in found.images}
         for image_id, thing in _things(found, instances.name):
             there[image_id].append(thing)
@@ -157,7 +123,7 @@ def read_coco(captions: Path | None, instances: Path | None) -> list[Item]:
     ]
 
 
-def _things(found: _Instances, name: str) -> Iterator[tuple[int, Thing]]:
+def _things(found: Instances[Place], name: str) -> Iterator[tuple[int, Thing]]:
     """The things of COCO, whose boxes are left, top, width and height in pixels."""
     images = {image.id: image for image in found.images}
     categories = {category.id: category.name for category in found.categories}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from .outcome import GivenUp, Outcome, Reason, Refused
 from .recipe import Job, Recipe, Stage
 from .tool_use import make_tool_use
 
-__all__ = ["Counts", "generate", "jobs_of", "make"]
+__all__ = ["Counts", "in_order", "jobs_of", "make", "write_outcomes"]
 
 _AHEAD = 4
 """Jobs begun for each that is worked on at once, so that a slow one does not hold up the others."""
@@ -72,38 +71,34 @@ class Counts:
         return self.kept.total() + self.refused.total()
 
 
-async def generate(
-    jobs: Iterable[Job | Refused],
-    recipe: Recipe,
-    stage: Stage,
+async def write_outcomes(
+    outcomes: AsyncIterator[tuple[str, Outcome]],
     out: Path,
     refused: Path,
     *,
-    concurrency: int = 8,
     progress: Callable[[Counts], None] = lambda counts: None,
 ) -> Counts:
-    """Write the records of the jobs to `out`, and those refused to `refused`, in their order.
+    """Write the records to `out`, and what was refused to `refused`, in their order.
 
     Both files are there when all is done, and until then as they were; there is no file of
-    refusals without any. Raises `WorkerUnavailable`; all that was said until then is kept.
+    refusals without any. Raises what making them raises; all that was said until then is kept.
     """
     counts = Counts()
     with written(out) as records, written(refused) as refusals:
-        async with aclosing(_made(jobs, recipe, stage, concurrency)) as outcomes:
-            async for kind, outcome in outcomes:
-                if isinstance(outcome, Refused):
-                    refusals.write(f"{json.dumps(outcome.to_json(), ensure_ascii=False)}\n")
-                    counts.refused[str(outcome.reason)] += 1
-                else:
-                    records.write(f"{outcome.to_line()}\n")
-                    counts.kept[kind] += 1
-                progress(counts)
+        async for kind, outcome in outcomes:
+            if isinstance(outcome, Refused):
+                refusals.write(f"{json.dumps(outcome.to_json(), ensure_ascii=False)}\n")
+                counts.refused[str(outcome.reason)] += 1
+            else:
+                records.write(f"{outcome.to_line()}\n")
+                counts.kept[kind] += 1
+            progress(counts)
     if not counts.refused:
         refused.unlink()
     return counts
 
 
-async def _made(
+async def in_order(
     jobs: Iterable[Job | Refused], recipe: Recipe, stage: Stage, concurrency: int
 ) -> AsyncGenerator[tuple[str, Outcome], None]:
     """The kinds and outcomes of the jobs, in their order; a bounded number is under way."""

@@ -14,23 +14,30 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ...model.llava_plus.calls import (
+    APIS,
+    Scene,
+    call_of,
+    known_spec,
+    read_params,
+    skills_of_apis,
+)
+from ...model.llava_plus.responses import PAYLOAD, Finding, read_response, unknown_fields
+from ...model.llava_plus.turns import EMOJI_KEYS, Action
 from ...skills.calls import SkillSpec, SkillUse
 from ...skills.geometry import Mask
 from ...skills.peer_wire import INTERNAL_ERROR, OUT_OF_MEMORY
 from ...skills.skill import describe_validation
 from .draft import Draft, NamedCall
 from .imported import Imported, Raw, Reason, Refusal, Repair
-from .llava_plus_calls import APIS, Scene, call_of, known_spec, read_params, skills_of_apis
-from .llava_plus_results import PAYLOAD, Finding, read_response, unknown_fields
 from .llava_plus_turns import (
-    EMOJI_KEYS,
     IMAGE,
-    Action,
     Result,
     plain_text,
     read_reply,
     read_request,
     read_results,
+    refusing,
     without_images,
 )
 from .openai_messages import read_tools
@@ -63,12 +70,14 @@ def is_llava_plus(raw: Raw) -> bool:
 
 def read(raw: Raw) -> Imported:
     """A record of LLaVA-Plus; without `tools` of its own it has all of LLaVA-Plus's skills."""
-    return _Reading(raw).imported(skills_of_apis())
+    with refusing():
+        return _Reading(raw).imported(skills_of_apis())
 
 
 def read_llava(raw: Raw) -> Imported:
     """A record of LLaVA: conversation, detail or complex reasoning; no skill is on offer."""
-    return _Reading(raw).imported(())
+    with refusing():
+        return _Reading(raw).imported(())
 
 
 class _Reading:
@@ -146,7 +155,7 @@ class _Reading:
         draft, call = self._draft, call_of(action.api, action.params)
         scene = Scene(image=draft.first_image, mask=self._mask, marks=draft.marks)
         known = read_params(call, action.params, scene)
-        draft.repaired(*known.repairs)
+        draft.repaired(*[Repair.IMAGE_PLACEHOLDER] * known.placeholder)
         draft.leave_out(known.left_out)
         return call.skill, known.arguments
 

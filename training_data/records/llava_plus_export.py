@@ -6,26 +6,19 @@ as its workers tell them where they come back the same, else as the text that th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from ...model.conversation import (
-    AssistantMessage,
-    Marks,
-    SkillMessage,
-    UserMessage,
-    made_text,
-)
+from ...model.conversation import AssistantMessage, SkillMessage, UserMessage, made_text
+from ...model.llava_plus.calls import APIS, Said, Scene, said_as_api
+from ...model.llava_plus.responses import Finding, as_response, read_response
+from ...model.llava_plus.turns import places_text
 from ...model.record import Record
 from ...skills.calls import SkillUse
 from ...skills.peer_wire import INTERNAL_ERROR
 from .imported import Raw, Reason, Refusal
 from .llava_plus import read
-from .llava_plus_calls import APIS, Scene, as_params
-from .llava_plus_results import Finding, as_response, read_response
 from .llava_plus_turns import IMAGE, without_images
 
 __all__ = ["write"]
@@ -50,16 +43,19 @@ def write(record: Record) -> Raw:
 
 @dataclass(frozen=True)
 class _Action:
-    """A call as LLaVA-Plus has it, `foreign` being how many parameters its API does not know."""
+    """A call of ours, and as LLaVA-Plus has it."""
 
-    api: str
-    params: dict[str, Any]
     use: SkillUse
-    foreign: int = 0
+    said: Said
+
+    @property
+    def api(self) -> str:
+        """The name of the API."""
+        return self.said.api
 
     def to_json(self) -> Raw:
         """As it stands in a turn."""
-        return {"API_name": self.api, "API_params": self.params}
+        return {"API_name": self.api, "API_params": self.said.params}
 
 
 class _Writing:
@@ -112,21 +108,13 @@ class _Writing:
     def _request(self, message: UserMessage) -> str:
         if missing := [name for name in message.images if name not in self._record.images]:
             raise Refusal(Reason.NOT_EXPRESSIBLE, f"{', '.join(missing)} is not at hand")
-        self._see(message.images, (), message.marks)
+        self._scene = self._scene.seen(message.images, (), message.marks)
         images = f"{IMAGE}\n" * len(message.images)
-        places = _places(message.marks) if message.marks else ""
+        places = places_text(message.marks) if message.marks else ""
         return f"{images}{message.text}{places}"
 
-    def _see(self, images: Sequence[str], masks: Sequence[str], marks: Marks | None = None) -> None:
-        """Note what a later call may leave out: the first image, newest mask and newest marks."""
-        self._scene = Scene(
-            image=self._scene.image or next(iter(images), None),
-            mask=next(iter(masks), self._scene.mask),
-            marks=marks or self._scene.marks,
-        )
-
     def _reply(self, message: AssistantMessage) -> Raw:
-        self._actions = [self._said(use) for use in message.skill_uses]
+        self._actions = [_Action(use, said_as_api(use, self._scene)) for use in message.skill_uses]
         return {
             "from": "gpt",
             "thoughts": message.thoughts,
@@ -134,21 +122,11 @@ class _Writing:
             "value": message.text,
         }
 
-    def _said(self, use: SkillUse) -> _Action:
-        """A call in the words of the API that knows most of its parameters, or in our own."""
-        said = (
-            _Action(api, known.params, use, known.foreign)
-            for api, call in APIS.items()
-            if call.skill == use.name and (known := as_params(call, use.arguments, self._scene))
-        )
-        own = _Action(use.name, use.arguments, use)
-        return min(said, key=lambda action: action.foreign, default=own)
-
     def _told(self, results: Sequence[SkillMessage]) -> str:
         """What the results of the last actions say, one after another."""
         told = [(action.api, self._outputs(action)) for action in self._actions]
         for message in results:
-            self._see(message.images, message.masks)
+            self._scene = self._scene.seen(message.images, message.masks)
         return "".join(f"{api} model outputs: {answer!r}\n\n" for api, answer in told)
 
     def _outputs(self, action: _Action) -> Raw:
@@ -187,16 +165,3 @@ def _says(finding: Finding, message: SkillMessage) -> bool:
     made = [*((image, "") for image in images), *zip(masks, finding.masks, strict=True)]
     told = made_text(finding.text, made)
     return not result.error and (told, finding.data) == (result.text, result.data)
-
-
-def _places(marks: Marks) -> str:
-    """Marks as lines behind a request: as the web page writes them, where it has words for them."""
-    if marks.masks:
-        return f"\n{marks.text}"
-    lines = ""
-    for kind, many, places in (("box", "boxes", marks.boxes), ("point", "points", marks.points)):
-        if len(places) == 1:
-            lines += f"\nInput {kind}: {json.dumps(places[0])}"
-        elif places:
-            lines += f"\nThe input {many} are: {json.dumps(places)}"
-    return lines

@@ -6,9 +6,9 @@ NAME is an API and its output is Python's way of writing an answer.
 
 from __future__ import annotations
 
+from ...model.llava_plus.calls import APIS
 from .imported import Imported, Raw, Reason, Refusal
 from .llava_plus import read as read_conversation
-from .llava_plus_calls import APIS
 from .llava_plus_turns import IMAGE
 
 __all__ = ["is_labelled", "read"]

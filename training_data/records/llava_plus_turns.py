@@ -6,46 +6,35 @@ OpenThinkIMG, which began as a copy, writes most of them alike.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from ...model.conversation import Marks
+from ...model.llava_plus.calls import UnreadableCall
+from ...model.llava_plus.literals import read_literal
+from ...model.llava_plus.turns import EMOJI_KEYS, Action, read_actions, read_turn
 from .imported import Reason, Refusal, Repair
-from .literals import read_literal
 
 __all__ = [
-    "EMOJI_KEYS",
     "IMAGE",
-    "Action",
     "Reply",
     "Result",
     "plain_text",
-    "read_actions",
+    "read_calls",
     "read_reply",
     "read_request",
     "read_results",
+    "refusing",
     "without_images",
 ]
 
 IMAGE = "<image>"
 
-EMOJI_KEYS = ("thoughts🤔", "actions🚀", "value👉")
 _KEYS = dict(zip(("thoughts", "actions", "value"), EMOJI_KEYS, strict=True))
-_WRITTEN = (
-    re.compile(
-        r'\s*(?:"?thoughts🤔"?(?P<thoughts>.*?))?(?:"?actions🚀"?(?P<actions>.*?))?'
-        r'"?value👉"?(?P<value>.*)',
-        re.DOTALL,
-    ),
-    re.compile(
-        r"\s*<thoughts>:?(?P<thoughts>.*?)(?:</thoughts>)?\s*<actions>:?(?P<actions>.*?)"
-        r"(?:</actions>)?\s*<values?>:?(?P<value>.*?)(?:</values?>)?\s*",
-        re.DOTALL,
-    ),
-)
 _IMAGES = re.compile(rf"^(?:{IMAGE}\n)+|(?:\n{IMAGE})+\Z|{IMAGE}")
 _OUTPUTS = re.compile(r"\s*(?:OBSERVATION:\s*)?(?P<tool>[\w+.-]+) (?:model )?outputs?:\s*")
 _CLOSING = re.compile(
@@ -57,14 +46,6 @@ _PLACES = re.compile(
     r"\n(?:The )?input (?P<kind>box|point)(?:e?s are)?: *(?P<places>\[[-\d., \[\]]*\])\Z",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True)
-class Action:
-    """A call as it stands there: the name of an API, and its parameters."""
-
-    api: str
-    params: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -87,6 +68,15 @@ class Result:
     is_python: bool = False
 
 
+@contextmanager
+def refusing() -> Iterator[None]:
+    """A call that cannot be read is a `Refusal` of the same kind."""
+    try:
+        yield
+    except UnreadableCall as problem:
+        raise Refusal(Reason(problem.problem), str(problem)) from problem
+
+
 def plain_text(value: Any) -> tuple[str, tuple[Repair, ...]]:
     """A text that may be a number. Raises `Refusal` for anything else."""
     if isinstance(value, str):
@@ -97,59 +87,27 @@ def plain_text(value: Any) -> tuple[str, tuple[Repair, ...]]:
 
 
 def read_reply(turn: Mapping[str, Any]) -> Reply:
-    """The parts of an assistant's turn, whichever way it was written. Raises `Refusal`."""
+    """The parts of an assistant's turn, whichever way it was written.
+
+    Raises `Refusal`, and `UnreadableCall` for its actions.
+    """
     given = {name: turn.get(name, turn.get(key)) for name, key in _KEYS.items()}
     repairs = [Repair.EMOJI_KEYS] if any(key in turn for key in EMOJI_KEYS) else []
     value, made_text = plain_text("" if given["value"] is None else given["value"])
     repairs += made_text
-    if given["thoughts"] is None and given["actions"] is None and (parts := _parts(value)):
+    if given["thoughts"] is None and given["actions"] is None and (parts := read_turn(value)):
         given, value = {**parts}, parts["value"]
         repairs.append(Repair.TURN_FROM_TEXT)
     thoughts, made_text = plain_text(given["thoughts"] or "")
-    actions, more = read_actions(given["actions"])
+    actions, more = read_calls(given["actions"])
     return Reply(thoughts, actions, value, (*repairs, *made_text, *more))
 
 
-def _parts(text: str) -> dict[str, str] | None:
-    """Thoughts, actions and value of a turn that is one text, or None when it is another one."""
-    for form in _WRITTEN:
-        if found := form.fullmatch(text):
-            return {name: (part or "").strip() for name, part in found.groupdict().items()}
-    return None
-
-
-def read_actions(actions: Any) -> tuple[tuple[Action, ...], tuple[Repair, ...]]:
-    """A list of calls, whose names and parameters have several keys. Raises `Refusal`."""
-    repairs: tuple[Repair, ...] = ()
-    if isinstance(actions, str) and actions.strip():
-        literal = read_literal(actions, len(actions) - len(actions.lstrip()))
-        if literal is None:
-            raise Refusal(Reason.BAD_CALL, f"the actions cannot be read: {actions!r:.80}")
-        actions = literal.value
-        repairs = (Repair.PYTHON_REPR,) if literal.is_python else ()
-    read = [_action(one) for one in ([actions] if isinstance(actions, dict) else actions or ())]
-    return tuple(a for a, _ in read), (*repairs, *(r for _, more in read for r in more))
-
-
-def _action(action: Any) -> tuple[Action, tuple[Repair, ...]]:
-    if not isinstance(action, dict):
-        raise Refusal(Reason.BAD_CALL, f"{action!r:.80} is no call")
-    name = _first(action, "API_name", "api_name", "name")
-    params = _first(action, "API_params", "api_params", "arguments", "params")
-    if not isinstance(name, str) or not name:
-        raise Refusal(Reason.BAD_CALL, f"a call names no API: {action!r:.80}")
-    if isinstance(params, dict):
-        return Action(name, params), ()
-    if not params:
-        return Action(name, {}), (Repair.PARAMETERS_AS_TEXT,)
-    literal = read_literal(params.strip()) if isinstance(params, str) else None
-    if literal is None or not isinstance(literal.value, dict):
-        raise Refusal(Reason.BAD_CALL, f"the parameters of {name} cannot be read: {params!r:.80}")
-    return Action(name, literal.value), (Repair.PARAMETERS_AS_TEXT,)
-
-
-def _first(values: Mapping[str, Any], *names: str) -> Any:
-    return next((values[name] for name in names if name in values), None)
+def read_calls(actions: Any) -> tuple[tuple[Action, ...], tuple[Repair, ...]]:
+    """The calls of a turn, and what it took to read them. Raises `UnreadableCall`."""
+    read = read_actions(actions)
+    loose = [Repair.PARAMETERS_AS_TEXT for action in read.calls if action.loose]
+    return read.calls, (*([Repair.PYTHON_REPR] * read.is_python), *loose)
 
 
 def without_images(text: str) -> tuple[str, int]:

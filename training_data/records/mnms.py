@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...model.llava_plus.literals import read_literal
 from ...skills.calls import SkillSpec, SkillUse
 from ...skills.skill import HANDLE_PATTERNS
 from .draft import Draft
 from .imported import Imported, Raw, Reason, Refusal, Repair
-from .literals import read_literal
 
 __all__ = ["TOOLS", "is_mnms", "read"]
 

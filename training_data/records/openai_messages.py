@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...model.conversation import Marks
+from ...model.llava_plus.literals import read_literal
 from ...skills.calls import SkillSpec, SkillUse
 from ...skills.geometry import Mask
 from ...skills.skill import describe_validation
 from .draft import Draft
 from .imported import Imported, Raw, Reason, Refusal, Repair
-from .literals import read_literal
 from .llava_plus_turns import IMAGE, plain_text, without_images
 
 __all__ = ["is_openai", "read", "read_tools"]

@@ -12,24 +12,25 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...model.llava_plus.calls import known_spec
+from ...model.llava_plus.literals import read_literal
+from ...model.llava_plus.responses import Finding
+from ...model.llava_plus.turns import Action
 from ...skills import wording
 from ...skills.calls import SkillSpec, SkillUse
 from ...skills.geometry import Position
 from ...skills.skill import HANDLE_PATTERNS
 from .draft import Draft, NamedCall
 from .imported import Imported, Raw, Reason, Refusal, Repair
-from .literals import read_literal
-from .llava_plus_calls import known_spec
-from .llava_plus_results import Finding
 from .llava_plus_turns import (
     IMAGE,
-    Action,
     Reply,
     Result,
     plain_text,
-    read_actions,
+    read_calls,
     read_reply,
     read_results,
+    refusing,
     without_images,
 )
 
@@ -68,7 +69,8 @@ def is_openthinkimg(raw: Raw) -> bool:
 
 def read(raw: Raw) -> Imported:
     """A record of OpenThinkIMG. Raises `Refusal`."""
-    return _Reading(raw).imported()
+    with refusing():
+        return _Reading(raw).imported()
 
 
 class _Reading:
@@ -177,7 +179,7 @@ def _read_json(text: str) -> Reply | None:
     if literal is None or not isinstance(literal.value, dict) or "actions" not in literal.value:
         return None
     thought = str(literal.value.get("thought", literal.value.get("thoughts")) or "")
-    actions, repairs = read_actions(literal.value["actions"])
+    actions, repairs = read_calls(literal.value["actions"])
     if literal.is_python:
         repairs = (Repair.PYTHON_REPR, *repairs)
     return Reply(thought, actions, "", repairs) if actions else Reply("", (), thought, repairs)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ...skills.errors import BadInput
+from .coco_files import Captions, Instances, Place
 from .files import ImageFolders, checked, read_json
 from .suite import Case
 
@@ -40,41 +41,13 @@ class DetectionCase(Case):
     categories: dict[int, str]
 
 
-class _Image(BaseModel):
-    id: int
-    file_name: str
-    width: int = 0
-    height: int = 0
-
-
-class _Caption(BaseModel):
-    image_id: int
-    caption: str
-
-
-class _Thing(Instance):
-    image_id: int
-
-
-class _Category(BaseModel):
-    id: int
-    name: str
-
-
-class _Captions(BaseModel):
-    images: list[_Image]
-    annotations: list[_Caption]
-
-
-class _Instances(BaseModel):
-    images: list[_Image]
-    annotations: list[_Thing]
-    categories: list[_Category]
+class _Annotation(Instance, Place):
+    """A thing, and the image in which it is."""
 
 
 def read_captions(path: Path, images: Sequence[Path]) -> Iterator[CaptionCase]:
     """The images of a `captions_*.json` that have captions."""
-    data = checked(read_json(path), _Captions, path.name)
+    data = checked(read_json(path), Captions, path.name)
     folders = _folders(path, images)
     said: dict[int, list[str]] = defaultdict(list)
     for annotation in data.annotations:
@@ -87,10 +60,10 @@ def read_captions(path: Path, images: Sequence[Path]) -> Iterator[CaptionCase]:
 
 def read_instances(path: Path, images: Sequence[Path]) -> Iterator[DetectionCase]:
     """The images of an `instances_*.json`. Raises `BadInput` for one without a size."""
-    data = checked(read_json(path), _Instances, path.name)
+    data = checked(read_json(path), Instances[_Annotation], path.name)
     folders = _folders(path, images)
     categories = {category.id: category.name for category in data.categories}
-    there: dict[int, list[_Thing]] = defaultdict(list)
+    there: dict[int, list[_Annotation]] = defaultdict(list)
     for thing in data.annotations:
         there[thing.image_id].append(thing)
     for image in data.images:

@@ -101,7 +101,9 @@ def as_response(skill: str, api: str, data: Values) -> Values:
     Raises `ValueError`, `TypeError` or `KeyError` when `data` is not what the skill finds.
     """
     match skill:
-        case "detect" | "segment" if data:
+        case "detect":
+            return _grounded(data["objects"])
+        case "segment" if data:
             return _grounded(data["objects"])
         case "detect_all":
             return {**_grounded(data["objects"]), "tags": _joined(data["tags"])}
