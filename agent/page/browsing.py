@@ -102,9 +102,12 @@ class Browsing(Handlers):
     async def delete(
         self, view: View, drawings: bool, request: gr.Request
     ) -> AsyncGenerator[Updates, None]:
-        """Delete the conversation with all of its turns."""
-        owner = self.owner(request)
-        await self.chats.store.delete(_opened(view), owner)
+        """Delete the conversation with all of its turns and pictures."""
+        owner, conversation = self.owner(request), _opened(view)
+        turns = await self.chats.store.turns(conversation, owner)
+        refs = [ref for turn in turns for ref in turn.images.values()]
+        await self.pictures.forget(owner, refs)
+        await self.chats.store.delete(conversation, owner)
         frame = await self.talk.open(owner, None, drawings=drawings)
         yield show(self.screen, frame) | cleared(self.screen)
 

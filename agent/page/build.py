@@ -45,6 +45,9 @@ _FOLLOW_THE_TALK = """() => {
 }"""
 """Pictures grow when they have loaded, after which Gradio takes the reader for one who scrolled."""
 
+_STOP_WITH_ESCAPE = """() => document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") document.querySelector("#entry .stop-button")?.click();
+})"""
 _OPEN_WHERE_WIDE = """() => {
   if (window.innerWidth >= 768 && !document.querySelector(".sidebar.open"))
     document.querySelector(".sidebar .toggle-button")?.click();
@@ -68,7 +71,7 @@ def build_page(chats: Chats, *, owner: Callable[[gr.Request], str]) -> gr.Blocks
     samples = samples_for({spec.name for spec in chats.skills})
     examples = [Example(sample.text, sample.write(pictures.folder)) for sample in samples]
     blocks = gr.Blocks(
-        title="LLaVA-Plus", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86_400)
+        title="LLaVA-Plus", fill_width=True, analytics_enabled=False, delete_cache=(1800, 14_400)
     )
     with blocks:
         screen = lay_out(
@@ -138,6 +141,7 @@ def _wire_history(browsing: Browsing, screen: Screen, blocks: gr.Blocks, turns: 
     screen.address.change(None, screen.address, js=_WRITE_ADDRESS, **_PRIVATE)
     blocks.load(None, js=_OPEN_WHERE_WIDE, **_PRIVATE)
     blocks.load(None, js=_FOLLOW_THE_TALK, **_PRIVATE)
+    blocks.load(None, js=_STOP_WITH_ESCAPE, **_PRIVATE)
     for chosen in (screen.new.click, screen.history.input, screen.branches.input):
         chosen(None, js=_CLOSE_WHERE_NARROW, **_PRIVATE)
     screen.new.click(browsing.new, drawings, **leaves)

@@ -215,6 +215,8 @@ def _canvas() -> dict[str, Any]:
             list(_KINDS),
             value=Kind.BOX.value,
             label="What you draw on the newest picture stands for",
+            info="Several marks, apart from each other, are numbered from top to bottom. "
+            "The eraser takes one away.",
             elem_id="kind",
         ),
         "canvas": gr.ImageEditor(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,9 @@ __all__ = ["Drawn", "Kind", "read_drawing"]
 _OPAQUE = 64
 """Of 255: fainter pixels are the soft edge of a stroke."""
 
+_GAP = 0.015
+"""Of the canvas's longer side: strokes that stand closer are one mark, as a box drawn in four."""
+
 
 class Kind(StrEnum):
     """What a drawing stands for."""
@@ -30,7 +33,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Drawn:
-    """Marks for the newest image, as fractions of it."""
+    """Marks for the newest image, as fractions of it, from top to bottom."""
 
     boxes: tuple[Corners, ...] = ()
     points: tuple[Position, ...] = ()
@@ -40,19 +43,20 @@ class Drawn:
 def read_drawing(canvas: Mapping[str, Any] | None, kind: Kind, size: tuple[int, int]) -> Drawn:
     """The marks that the strokes on a canvas stand for, in an image of `size` (width, height).
 
-    A box is the bounds of all that was drawn, a point the middle of them, an area the strokes and
-    what they enclose. Raises `BadInput` when everything is painted, which marks nothing.
+    Strokes apart from each other are a box each, the bounds of what was drawn, or a point, the
+    middle of it; an area is all strokes and what they enclose. Raises `BadInput` when everything
+    is painted, which marks nothing.
     """
     strokes = _strokes(canvas)
     if strokes is None or not strokes.any():
         return Drawn()
     if kind is Kind.AREA:
         return Drawn(masks=(_area(strokes, size),))
-    bounds = _bounds(strokes)
+    gap = max(2, round(_GAP * max(strokes.shape)))
+    bounds = [_corners(found, strokes.shape) for found in _apart(strokes, gap)]
     if kind is Kind.BOX:
-        return Drawn(boxes=(bounds,))
-    middle = Position(round((bounds.x0 + bounds.x1) / 2, 3), round((bounds.y0 + bounds.y1) / 2, 3))
-    return Drawn(points=(middle,))
+        return Drawn(boxes=tuple(bounds))
+    return Drawn(points=tuple(_middle(of) for of in bounds))
 
 
 def _strokes(canvas: Mapping[str, Any] | None) -> NDArray[np.bool_] | None:
@@ -66,15 +70,38 @@ def _strokes(canvas: Mapping[str, Any] | None) -> NDArray[np.bool_] | None:
     return strokes
 
 
-def _bounds(strokes: NDArray[np.bool_]) -> Corners:
+def _apart(
+    strokes: NDArray[np.bool_], gap: int, left: int = 0, top: int = 0
+) -> Iterator[tuple[int, int, int, int]]:
+    """Bounds (left, top, right, bottom) of each part around which a way of `gap` pixels is free."""
+    rows, columns = _runs(strokes, 1, gap), _runs(strokes, 0, gap)
+    if len(rows) == len(columns) == 1:
+        (first, last), (start, end) = rows[0], columns[0]
+        yield left + start, top + first, left + end, top + last
+        return
+    for first, last in rows:
+        for start, end in columns:
+            yield from _apart(strokes[first:last, start:end], gap, left + start, top + first)
+
+
+def _runs(strokes: NDArray[np.bool_], axis: int, gap: int) -> list[tuple[int, int]]:
+    """Start and end of each stretch with paint, seen along an axis, and no wider gap in it."""
     import numpy as np
 
-    rows, columns = np.flatnonzero(strokes.any(axis=1)), np.flatnonzero(strokes.any(axis=0))
-    height, width = strokes.shape
-    left, top = float(columns[0]), float(rows[0])
+    places = np.flatnonzero(strokes.any(axis=axis))
+    stretches = np.split(places, np.flatnonzero(np.diff(places) > gap) + 1)
+    return [(int(found[0]), int(found[-1]) + 1) for found in stretches if found.size]
+
+
+def _corners(bounds: tuple[int, int, int, int], shape: tuple[int, ...]) -> Corners:
+    (left, top, right, bottom), (height, width) = bounds, shape
     # Two pixels at least, so that a dot keeps an extent when fractions are rounded.
-    right, bottom = max(columns[-1] + 1.0, left + 2), max(rows[-1] + 1.0, top + 2)
+    right, bottom = max(right, left + 2), max(bottom, top + 2)
     return Corners.from_pixels(left, top, right, bottom, width, height)
+
+
+def _middle(box: Corners) -> Position:
+    return Position(round((box.x0 + box.x1) / 2, 3), round((box.y0 + box.y1) / 2, 3))
 
 
 def _area(strokes: NDArray[np.bool_], size: tuple[int, int]) -> Mask:

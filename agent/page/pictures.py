@@ -7,9 +7,13 @@ import hashlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from gradio.processing_utils import hash_bytes, hash_file
+from gradio.utils import get_upload_folder
 
 from ...model.conversation import Marks
 from ...skills.calls import Artifact, SkillResult
@@ -31,6 +35,14 @@ _SIDE = 1400
 _MOST_FILES = 2000
 
 
+@dataclass(frozen=True)
+class _Picture:
+    """The file of a picture, if it shows anything, and the images that it is drawn from."""
+
+    path: Path | None
+    images: frozenset[str]
+
+
 class Pictures:
     """Writes each picture once, into `folder`, which goes when this object goes.
 
@@ -40,7 +52,7 @@ class Pictures:
     def __init__(self, chats: Chats) -> None:
         self._chats = chats
         self.folder = Path(tempfile.mkdtemp(prefix="llava-plus-page-"))
-        self._files: dict[str, Path | None] = {}
+        self._files: dict[str, _Picture] = {}
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     async def plain(self, owner: str, ref: ImageRef, *, side: int = _SIDE) -> Path:
@@ -54,8 +66,10 @@ class Pictures:
         self, owner: str, ref: ImageRef, marks: Marks, masks: tuple[Mask, ...]
     ) -> Path | None:
         """An image with what the person marked in it."""
-        places = [{"label": "marked", "box": box} for box in marks.boxes]
-        places += [{"label": "marked", "point": point} for point in marks.points]
+        places: list[dict[str, Any]] = [{"box": box} for box in marks.boxes]
+        places += [{"point": point} for point in marks.points]
+        for number, place in enumerate(places, 1):
+            place["label"] = f"mark {number}" if len(places) > 1 else "marked"
         areas = tuple(Artifact(label="marked", mask=mask) for mask in masks)
         shown = SkillResult(id="", name="", data={"marked": places}, artifacts=areas)
         return await self.found(owner, ref, shown)
@@ -105,16 +119,35 @@ class Pictures:
     ) -> Path | None:
         """The file of that name, drawn from the images when it is not there yet."""
         if name in self._files:
-            self._files[name] = path = self._files.pop(name)
-            return path
+            self._files[name] = picture = self._files.pop(name)
+            return picture.path
         loaded = [(await self._chats.image(owner, ref.sha256))[1] for ref in refs]
         path = await asyncio.to_thread(self._write, name, loaded, draw)
-        self._files[name] = path
+        self._files[name] = _Picture(path, frozenset(ref.sha256 for ref in refs))
         if len(self._files) > _MOST_FILES:
-            oldest = self._files.pop(next(iter(self._files)))
+            oldest = self._files.pop(next(iter(self._files))).path
             if oldest:
                 oldest.unlink(missing_ok=True)
         return path
+
+    async def forget(self, owner: str, refs: Iterable[ImageRef]) -> None:
+        """Delete what is drawn from these images, and what gradio keeps of both.
+
+        To be called before the images themselves are deleted: gradio files by contents.
+        """
+        images = {ref.sha256 for ref in refs}
+        uploads = {hash_bytes((await self._chats.image(owner, one))[1]) for one in images}
+        names = [name for name, picture in self._files.items() if picture.images & images]
+        paths = [self._files.pop(name).path for name in names]
+        await asyncio.to_thread(self._delete, [path for path in paths if path], uploads)
+
+    def _delete(self, paths: list[Path], uploads: set[str]) -> None:
+        samples = {hash_file(path) for path in self.folder.glob("*.png")}  # everybody's
+        copies = {hash_file(path) for path in paths if path.exists()}
+        for name in (uploads | copies) - samples:
+            shutil.rmtree(Path(get_upload_folder(), name), ignore_errors=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
 
     def _write(
         self, name: str, loaded: list[bytes], draw: Callable[..., Image | None]

@@ -14,6 +14,10 @@ __all__ = ["SAMPLES", "Sample", "samples_for"]
 
 _SKY, _SEA, _SAND, _SUN = (150, 200, 232), (46, 117, 158), (236, 214, 168), (255, 209, 102)
 _PAPER, _INK, _RED = (252, 251, 246), (40, 44, 52), (214, 64, 69)
+_DIGITS = (
+    "0001101", "0011001", "0010011", "0111101", "0100011",
+    "0110001", "0101111", "0111011", "0110111", "0001011",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,30 @@ def notice() -> Image:
     return picture
 
 
+def parcel() -> Image:
+    """A parcel with a barcode (UPC-A), which detectors of every kind know."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (640, 420), (222, 226, 230))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((70, 60, 570, 390), fill=(196, 154, 108))
+    draw.rectangle((70, 60, 570, 100), fill=(176, 134, 90))
+    draw.rectangle((220, 160, 500, 330), fill=_PAPER)
+    for place, bar in enumerate(_bars("012345678905")):
+        if bar == "1":
+            draw.rectangle((265 + 2 * place, 180, 266 + 2 * place, 310), fill=_INK)
+    return picture
+
+
+def _bars(digits: str) -> str:
+    """The 95 modules of a UPC-A code, 1 where a bar stands (ISO/IEC 15420)."""
+    left = [_DIGITS[int(digit)] for digit in digits[:6]]
+    right = [_DIGITS[int(digit)].translate(str.maketrans("01", "10")) for digit in digits[6:]]
+    return "".join(["101", *left, "01010", *right, "101"])
+
+
 SAMPLES = (
+    Sample("Find", "Find the barcode.", "detect", parcel),
     Sample("Read", "What does the notice say?", "ocr", notice),
     Sample("Change", "Make it black and white.", "adjust", beach),
     Sample("Look closer", "Crop to the left half of the picture.", "crop", beach),

@@ -39,6 +39,8 @@ CSS = """
 .picks .wrap label span { margin: 0; overflow: hidden; text-overflow: ellipsis; white-space: pre;
   min-width: 0; display: block; }
 #history .wrap { max-height: 42dvh; overflow-y: auto; }
+:is(button, a, [role="button"], input[type="checkbox"], input[type="radio"]):focus-visible {
+  outline: 2px solid var(--color-accent) !important; outline-offset: 1px; }
 .extra-feedback:focus-within .extra-feedback-options { display: flex !important; }
 footer { display: none !important; }
 @media (max-width: 640px) {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from gradio import FileData
 
 from ...model.conversation import Conversation
 from ...skills.calls import SkillResult, SkillUse
@@ -23,6 +25,7 @@ Row = dict[str, Any]
 """A message of the chatbot, in the form that its documentation gives."""
 
 _LONGEST_LOG = 90
+_LONGEST_ALT = 160
 
 _ENDS = {
     TurnState.STOPPED: "Stopped before the answer.",
@@ -103,7 +106,8 @@ class _Rows:
         if asked and self._drawings:
             found = await self._pictures.found(self._owner, asked[0], result)
             if found:
-                yield found, f"what {use.name} found"
+                told = shorten(result.text, _LONGEST_ALT)
+                yield found, f"{next(self._named(use))}, with what {use.name} found: {told}"
         sheet = await self._pictures.sheet(self._owner, result, handles)
         if sheet:
             yield sheet, f"all images that {use.name} made"
@@ -114,8 +118,12 @@ class _Rows:
                 yield made, f"made by {use.name}"
 
     def _asked(self, use: SkillUse) -> list[ImageRef]:
+        return [self._value.images[handle] for handle in self._named(use)]
+
+    def _named(self, use: SkillUse) -> Iterator[str]:
+        """The handles of the images that a call names."""
         named = (value for value in use.arguments.values() if isinstance(value, str))
-        return [self._value.images[handle] for handle in named if handle in self._value.images]
+        return (handle for handle in named if handle in self._value.images)
 
 
 def _call_row(call: Called, *, running: bool) -> Row:
@@ -141,12 +149,19 @@ def _failure(kind: str, message: str) -> str:
     return f"This request failed ({kind}): {message}"
 
 
-def _picture(path: Path, shows: str) -> dict[str, str]:
-    return {"path": str(path), "alt_text": shows}
+def _picture(path: Path, shows: str) -> dict[str, Any]:
+    """As a component, for gradio drops the alternative text of a file."""
+    return {
+        "type": "component",
+        "component": "image",
+        "value": FileData(path=str(path), mime_type="image/jpeg").model_dump(),
+        "constructor_args": {},
+        "props": {"alt_text": shows},
+    }
 
 
 def _row(
-    role: str, content: str | dict[str, str], metadata: Mapping[str, Any] | None = None
+    role: str, content: str | dict[str, Any], metadata: Mapping[str, Any] | None = None
 ) -> Row:
     part = {"type": "text", "text": content} if isinstance(content, str) else content
     return {"role": role, "content": [part], **({"metadata": dict(metadata)} if metadata else {})}

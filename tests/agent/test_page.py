@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import threading
@@ -211,6 +212,8 @@ def test_a_picture_is_changed_and_all_of_it_is_there_after_reloading(
     expect(fold).to_contain_text("Converted the image to grayscale.")
     tab.find("#change-box > button").click()
     expect(tab.find("#change img")).to_have_count(2)
+    expect(tab.chat.get_by_alt_text("img_1, given with the request")).to_be_visible()
+    expect(tab.chat.get_by_alt_text("made by adjust")).to_be_visible()
 
     tab.chat.get_by_label("Like", exact=True).click()
     expect(tab.chat.get_by_label("Liked")).to_be_visible()
@@ -221,6 +224,42 @@ def test_a_picture_is_changed_and_all_of_it_is_there_after_reloading(
     [turn] = server.turns()
     assert turn.vote is Vote.UP
     assert turn.conversation in tab.page.url
+
+
+@needs_browser
+def test_a_conversation_is_renamed_flagged_and_deleted_with_its_pictures(
+    tab: Tab, server: Server, picture: Path
+) -> None:
+    own = picture.with_name("own.png")
+    Image.new("RGB", (64, 48), "teal").save(own)
+    tab.ask("Grey it, please.", own)
+    tab.done("So it is: Converted the image to grayscale.")
+    assert shown(own), "gradio keeps the upload"
+    tab.chat.get_by_label("Feedback").focus()
+    tab.chat.get_by_role("button", name="Flag").click()
+    tab.find("#comment textarea, #comment input").fill("not my picture")
+    tab.find("#comment textarea, #comment input").press("Enter")
+    expect(tab.find("#comment")).not_to_be_visible()
+    [turn] = server.turns()
+    assert (turn.vote, turn.comment) == (Vote.FLAG, "not my picture")
+
+    tab.find("#manage > button").click()
+    tab.find("#title textarea, #title input").fill("Teal sheet")
+    tab.page.get_by_role("button", name="Rename", exact=True).click()
+    expect(tab.find("#history")).to_contain_text("Teal sheet")
+    urls = [image.get_attribute("src") or "" for image in tab.chat.locator("img").all()]
+    assert [tab.page.request.get(url).status for url in urls] == [200, 200]
+    tab.page.get_by_role("button", name="Delete", exact=True).click()
+    tab.page.get_by_role("button", name="Delete for good").click()
+    expect(tab.find("#history")).not_to_contain_text("Teal sheet")
+    expect(tab.chat.get_by_text("What shall we look at?")).to_be_visible()
+    assert not shown(own)
+    assert not any(tab.page.request.get(url).ok for url in urls)
+
+
+def shown(upload: Path) -> list[Path]:
+    """The copies of an upload in the folder that gradio serves."""
+    return list(Path(os.environ["GRADIO_TEMP_DIR"]).glob(f"*/{upload.name}"))
 
 
 @needs_browser
@@ -340,7 +379,7 @@ def test_what_failed_is_told_and_what_runs_is_stopped(tab: Tab, server: Server) 
     tab.done("no <b>worker</b> answers")
     tab.ask("Climb")
     expect(tab.chat.get_by_text("of 600 steps")).to_be_visible()
-    tab.find("#entry .stop-button").click()
+    tab.page.keyboard.press("Escape")
     tab.done("Stopped before the answer.")
     assert server.turns()[-1].state is TurnState.STOPPED
 
@@ -383,6 +422,17 @@ def test_drawings_become_boxes_points_and_areas() -> None:
     nothing = read_drawing({"layers": [Image.new("RGBA", (100, 80))]}, Kind.BOX, (10, 10))
     assert nothing == read_drawing(None, Kind.AREA, (10, 10))
     assert not any((nothing.boxes, nothing.points, nothing.masks))
+
+
+def test_marks_apart_from_each_other_are_several_and_strokes_of_one_box_are_one() -> None:
+    canvas = drawn((60, 40, 79, 59), (10, 8, 29, 23), outline=True)
+    assert read_drawing(canvas, Kind.BOX, (200, 160)).boxes == (
+        (0.1, 0.1, 0.3, 0.3),
+        (0.6, 0.5, 0.8, 0.75),
+    )
+    assert read_drawing(canvas, Kind.POINT, (200, 160)).points == ((0.2, 0.2), (0.7, 0.625))
+    sides = drawn((20, 16, 20, 47), (22, 16, 57, 16), (59, 16, 59, 47), (22, 47, 57, 47))
+    assert read_drawing(sides, Kind.BOX, (200, 160)).boxes == ((0.2, 0.2, 0.6, 0.6),)
 
 
 def test_a_frame_around_everything_marks_nothing() -> None:
