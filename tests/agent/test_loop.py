@@ -253,7 +253,7 @@ async def test_a_worker_killed_mid_call_ends_the_turn_not_the_conversation(
         dispatcher = fleet.dispatcher()
         turn = await take(dispatcher, use("noop"), use("die", "b"), "Never said.")
         await dispatcher.aclose()
-    assert type(turn.error) is WorkerUnavailable
+    assert turn.error.kind == WorkerUnavailable.__name__
     assert "died" in str(turn.error)
     assert [result.id for result in turn.results] == ["a"]
 
