@@ -26,10 +26,10 @@ class Advice:
     `familiar` skills better than the encoder does; a new one is favoured by `name_weight` nats a
     cosine, as far as it is nearer to the request than all the familiar ones.
 
-    After the first calls the encoder, which is nearest to the last step of a plan, tells whether
-    more is wanted: `enough` nats where the nearest skill is among those `called`, else `further`.
-    Of the others those are favoured by `choice` nats of which the request says a choice (`chosen`),
-    as "find the face and blur it" says one of `adjust`.
+    After the first calls the encoder, which is nearest to the last step of a plan, tells where
+    nothing more is wanted: `enough` nats where the nearest skill is among those `called`. Of the
+    others those are favoured by `choice` nats of which the request says a choice (`chosen`), as
+    "find the face and blur it" says one of `adjust`.
     """
 
     near: Mapping[str, float]
@@ -41,14 +41,13 @@ class Advice:
     new_neutral: float = 0.2
     name_weight: float = 15.0
     enough: float = -2.0
-    further: float = 1.0
     choice: float = 4.0
 
     def for_call(self) -> float:
         """What is added to the log-odds of a call."""
         if self.called and self.near:
             nearest = max(self.near, key=self.near.__getitem__)
-            return self.enough if nearest in self.called else self.further
+            return self.enough if nearest in self.called else 0.0
         neutral = self.new_neutral if self.ahead else self.neutral
         return self.call_weight * (max(self.near.values(), default=neutral) - neutral)
 

@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..skills.calls import SkillSpec, SkillUse
 from ..skills.errors import BadConfiguration, BadReply
 from .conversation import AssistantMessage, Conversation
 from .lark import LarkTexts
 
-__all__ = ["CallFormat", "Part", "Render"]
+__all__ = ["BegunValue", "CallFormat", "Part", "Render"]
 
 Part = Literal["thought", "call", "answer", "stop"]
 """What a stretch of a reply is: thoughts, skill calls, words for the person, its end."""
@@ -27,6 +27,13 @@ Render = Callable[[list[dict[str, Any]], bool], str]
 """Messages and whether to open a reply, to the text of the prompt."""
 
 _ASK: dict[str, Any] = {"role": "user", "content": [{"type": "text", "text": "probe question"}]}
+
+
+class BegunValue(NamedTuple):
+    """A string among a call's arguments as far as it is written; `listed` is an item of a list."""
+
+    text: str
+    listed: bool
 
 
 @dataclass(frozen=True)
@@ -180,15 +187,15 @@ class CallFormat:
         begun = re.fullmatch(rf'\s*\{{"{re.escape(self.name_key)}": "([^"]*)', call)
         return begun[1] if found and begun else None
 
-    def begun_value(self, reply: str) -> str | None:
-        """An argument's string as far as it is written, where the reply breaks off within one."""
+    def begun_value(self, reply: str) -> BegunValue | None:
+        """The argument's string within which the reply breaks off, if it does."""
         _, found, call = reply.rpartition(self.begin)
         pieces = re.split(r'(?<!\\)"', call)
         if not found or len(pieces) % 2:
             return None
         around = "".join(pieces[:-1:2]).rstrip()
-        in_list = around.count("[") > around.count("]")
-        return pieces[-1] if around.endswith(":") or in_list else None
+        listed = around.count("[") > around.count("]")
+        return BegunValue(pieces[-1], listed) if listed or around.endswith(":") else None
 
     def parse(self, reply: str, new_id: Callable[[], str]) -> AssistantMessage:
         """Read a reply without its end token. Raises `BadReply` when a call in it is broken."""

@@ -210,6 +210,12 @@ class Conversation(BaseModel):
         return any(_images_of(message) for message in self.messages[: place + 1])
 
     @property
+    def turn(self) -> tuple[Message, ...]:
+        """The messages from the last request on; none where nothing was asked."""
+        asked = [n for n, message in enumerate(self.messages) if isinstance(message, UserMessage)]
+        return self.messages[asked[-1] :] if asked else ()
+
+    @property
     def answer(self) -> str | None:
         """The text of the last message when that is a reply without calls, else None."""
         last = self.messages[-1] if self.messages else None

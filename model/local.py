@@ -7,8 +7,9 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from .grammar import ReplyGrammar, allowed_tokens
 from .images import EncodedImage, ImageEncoder
 from .kept_cache import CachedModel
 from .lmm import Event, Replied, SkillUseDelta, TextDelta, Usage
-from .rendering import ChatRenderer, shows_shortlist
+from .rendering import ChatRenderer, Rendered, shows_shortlist
+from .repeating import made_before
 from .sampling import Sampling
 from .shortlist import Shortlist
 from .weighing import Weighing
@@ -153,27 +155,41 @@ class LocalLMM:
             for handle in self.renderer.shown(conversation.messages, conversation.images)
         }
         prompt = self.renderer.prompt(conversation, lambda handle: images[handle].ids)
-        matcher = self._matcher(conversation, calls_allowed)
-        logits, cached = self._model.begin(prompt, images)
+        asked = _Asked(conversation, prompt, images, stopped, self._weighing(conversation))
+        draft = yield from self._write(asked, calls_allowed)
+        tokens, uses = draft.tokens, draft.message.skill_uses
+        if asked.weighing and not draft.message.text and made_before(uses, conversation.turn):
+            again = yield from self._write(asked, calls_allowed=False)
+            draft, tokens = replace(again, cached=draft.cached), tokens + again.tokens
+        for use in draft.message.skill_uses:
+            yield SkillUseDelta(use)
+        seconds = time.perf_counter() - started
+        first = draft.first_at - started if draft.first_at else seconds
+        cut_off = draft.tokens >= self._most and not draft.message.skill_uses
+        usage = Usage(len(prompt.ids), draft.cached, tokens, first, seconds, cut_off)
+        yield Replied(draft.message, usage)
+
+    def _write(self, asked: _Asked, calls_allowed: bool) -> Generator[TextDelta, None, _Draft]:
+        """One reply to what was asked, its words as they come."""
+        matcher = self._matcher(asked.conversation, calls_allowed)
+        logits, cached = self._model.begin(asked.prompt, asked.images)
         written: list[int] = []
         text = _TextStream(self.renderer)
-        first = 0.0
-        weighing = self._weighing(conversation)
-        for token in self._decode(logits, matcher, stopped, weighing):
-            first = first or time.perf_counter() - started
+        first_at = 0.0
+        for token in self._decode(logits, matcher, asked.stopped, asked.weighing):
+            first_at = first_at or time.perf_counter()
             written.append(token)
             if piece := text.add(token):
                 yield TextDelta(piece)
-        message = self._parse(written, conversation)
+        message = self._parse(written, asked.conversation)
         if rest := message.text[text.shown :]:
             yield TextDelta(rest)
-        for use in message.skill_uses:
-            yield SkillUseDelta(use)
-        seconds = time.perf_counter() - started
-        most = min(self._most_words, self._max_tokens)
-        cut_off = len(written) >= most and not message.skill_uses
-        usage = Usage(len(prompt.ids), cached, len(written), first or seconds, seconds, cut_off)
-        yield Replied(message, usage)
+        return _Draft(message, len(written), cached, first_at)
+
+    @property
+    def _most(self) -> float:
+        """Tokens after which words are cut off."""
+        return min(self._most_words, self._max_tokens)
 
     def _parse(self, written: Sequence[int], conversation: Conversation) -> AssistantMessage:
         reply = self._text(written)
@@ -256,6 +272,27 @@ class LocalLMM:
             elif weighing is not None:
                 return self._call_id
         return int(logits.argmax())
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a reply is written from."""
+
+    conversation: Conversation
+    prompt: Rendered
+    images: Mapping[str, EncodedImage]
+    stopped: threading.Event
+    weighing: Weighing | None
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A reply, how many tokens it has, how many of its prompt were known, when it began."""
+
+    message: AssistantMessage
+    tokens: int
+    cached: int
+    first_at: float
 
 
 class _TextStream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -29,13 +29,15 @@ class Weighing:
     """What is added to the log-odds of one reply's tokens.
 
     `for_calls` is what the strings of a call may copy (the request, the results since), `for_words`
-    what an answer may (the results).
+    what an answer may (the results). `for_labels` is for the strings in lists, which are the short
+    names of things: those may end within a clause.
     """
 
     renderer: ChatRenderer
     end_ids: AbstractSet[int]
     advice: Advice
     for_calls: Copying
+    for_labels: Copying
     for_words: Copying
 
     @classmethod
@@ -48,20 +50,17 @@ class Weighing:
         familiar: AbstractSet[str],
     ) -> Weighing:
         """For the reply that comes next; `familiar` are the skills that the model knows."""
-        messages = conversation.messages
-        last = max(n for n, message in enumerate(messages) if isinstance(message, UserMessage))
-        request = messages[last].text
-        said = [m.words for m in messages[last:] if isinstance(m, UserMessage)]
-        results = [m.text for m in messages[last:] if isinstance(m, SkillMessage)]
-        called = {m.result.name for m in messages[last:] if isinstance(m, SkillMessage)}
-        image = conversation.has_image(last)
-        near = shortlist.nearness(request, conversation.skills, image=image)
-        advice = Advice(near, familiar, called, _chosen(request, conversation.skills))
-        copied = (
-            Copying("\n".join([*said, *results]), opening=2.0, going_on=2.0),
-            Copying("\n".join(results)),
-        )
-        return cls(renderer, end_ids, advice, *copied)
+        asked, *since = conversation.turn
+        assert isinstance(asked, UserMessage)
+        results = [m.text for m in since if isinstance(m, SkillMessage)]
+        called = {m.result.name for m in since if isinstance(m, SkillMessage)}
+        image = conversation.has_image(len(conversation.messages) - len(since) - 1)
+        near = shortlist.nearness(asked.text, conversation.skills, image=image)
+        advice = Advice(near, familiar, called, _chosen(asked.text, conversation.skills))
+        for_labels = Copying("\n".join([asked.words, *results]), opening=2.0)
+        for_calls = replace(for_labels, going_on=2.0)
+        for_words = Copying("\n".join(results))
+        return cls(renderer, end_ids, advice, for_calls, for_labels, for_words)
 
     def for_call(self) -> float:
         """What is added to the log-odds of a call, where the reply begins."""
@@ -79,9 +78,10 @@ class Weighing:
         value = form.begun_value(text)
         if value is None:
             return logits
-        if not value.strip():
-            return self._opened(logits, value)
-        return self._copied(logits, value, self.for_calls, ends='"')
+        if not value.text.strip():
+            return self._opened(logits, value.text)
+        source = self.for_labels if value.listed else self.for_calls
+        return self._copied(logits, value.text, source, ends='"')
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.renderer.tokenizer.decode(list(tokens), skip_special_tokens=False))

@@ -98,8 +98,7 @@ class Verdict:
     @property
     def said(self) -> list[Message]:
         """The messages of the turn, its request first."""
-        start = max(i for i, m in enumerate(self.turn.messages) if m.role == "user")
-        return list(self.turn.messages[start:])
+        return list(self.turn.turn)
 
     @property
     def reply(self) -> AssistantMessage:

@@ -27,7 +27,7 @@ def test_a_near_skill_speaks_for_a_call_and_a_far_one_against(
 
 def test_once_the_nearest_skill_was_called_no_more_is_likely() -> None:
     near = {"detect": 0.4, "adjust": 0.5, "dominant_colours": 0.2}
-    assert Advice(near, KNOWN, frozenset({"detect"})).for_call() > 0
+    assert Advice(near, KNOWN, frozenset({"detect"})).for_call() == 0
     assert Advice(near, KNOWN, frozenset({"detect", "adjust"})).for_call() < 0
     assert Advice({}, KNOWN, frozenset({"detect"})).for_call() == 0
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from llava_plus.model.advice import Advice
 from llava_plus.model.copying import Copying
 from llava_plus.model.rendering import ChatRenderer
+from llava_plus.model.weighing import Weighing
 
 REQUEST = Copying(
     "Draw a friendly dragon baking cookies, then a friendly dwarf.\nRead 1 line:\nx-9"
@@ -83,6 +88,28 @@ def test_every_passage_of_a_source_can_be_copied_to_its_end(words: list[str]) ->
         assert any(rest.startswith(f" {words[number]}") for rest in rests)
 
 
+@pytest.mark.parametrize(
+    ("begun", "favoured"),
+    [
+        ('{"name": " generate", "arguments": {"prompt": " a red', " car"),
+        ('{"name": " detect", "arguments": {"labels": [" a red', '"'),
+    ],
+)
+def test_a_name_in_a_list_may_end_within_a_clause_that_other_arguments_go_on(
+    renderer: ChatRenderer, begun: str, favoured: str
+) -> None:
+    request = Copying("Paint a red car.", opening=2.0)
+    weighing = Weighing(
+        renderer, {0}, Advice({}), replace(request, going_on=2.0), request, Copying("")
+    )
+    written = renderer.tokenizer.encode(renderer.format.begin + begun, add_special_tokens=False)
+    [end] = renderer.tokenizer.encode('"', add_special_tokens=False)
+    logits = torch.zeros(len(renderer.tokenizer))
+    logits[end] = 1.0
+    best = int(weighing(logits, written).argmax())
+    assert favoured.startswith(renderer.tokenizer.decode([best]))
+
+
 def test_the_tokens_with_which_a_text_begins_are_found(renderer: ChatRenderer) -> None:
     pieces = {n: renderer.tokenizer.decode([n]) for n in range(len(renderer.tokenizer))}
     told = [n for n, piece in pieces.items() if piece.strip()]
@@ -94,18 +121,18 @@ def test_the_tokens_with_which_a_text_begins_are_found(renderer: ChatRenderer) -
 @pytest.mark.parametrize(
     ("reply", "begun"),
     [
-        ('<|call|>{"name": " generate", "arguments": {"prompt": " a cat', " a cat"),
-        ('<|call|>{"name": " generate", "arguments": {"prompt": " a \\"cat', ' a \\"cat'),
-        ('<|call|>{"name": " detect", "arguments": {"labels": [" cat", " d', " d"),
+        ('<|call|>{"name": " generate", "arguments": {"prompt": " a cat', (" a cat", False)),
+        ('<|call|>{"name": " generate", "arguments": {"prompt": " a \\"cat', (' a \\"cat', False)),
+        ('<|call|>{"name": " detect", "arguments": {"labels": [" cat", " d', (" d", True)),
         ('<|call|>{"name": " detect", "arguments": {"labels": [" cat"', None),
         ('<|call|>{"name": " rotate", "arguments": {"amount": 9', None),
         ('<|call|>{"name": " detect", "arguments": {"lab', None),
         ('<|call|>{"name": " detect", "arguments": {"labels": [" cat"], "ima', None),
-        ('<|call|>{"name": " detect", "arguments": {"labels": [" cat", "', ""),
+        ('<|call|>{"name": " detect", "arguments": {"labels": [" cat", "', ("", True)),
         ("It says: a", None),
     ],
 )
 def test_a_string_of_a_call_is_found_where_it_breaks_off(
-    renderer: ChatRenderer, reply: str, begun: str | None
+    renderer: ChatRenderer, reply: str, begun: tuple[str, bool] | None
 ) -> None:
     assert renderer.format.begun_value(reply) == begun

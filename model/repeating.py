@@ -1,0 +1,45 @@
+"""Calls that a turn has made already: a small model now and then does a thing twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..skills.calls import SkillUse
+from .conversation import AssistantMessage, Message, SkillMessage
+
+__all__ = ["made_before"]
+
+
+def made_before(uses: Sequence[SkillUse], turn: Sequence[Message]) -> bool:
+    """Whether all of some calls were made before in the messages of their turn.
+
+    That is so where skill and arguments are the same, an image and what a call made of it being
+    taken for the same image. Two images that were there before the turn are two; so nothing stands
+    in the way of describing one after the other.
+    """
+    made: list[SkillUse] = []
+    origins: dict[str, Any] = {}
+    for message in turn:
+        if isinstance(message, AssistantMessage):
+            made += message.skill_uses
+        elif isinstance(message, SkillMessage):
+            use = next(use for use in reversed(made) if use.id == message.result.id)
+            if taken := next(filter(_is_image, use.arguments.values()), None):
+                origins |= dict.fromkeys(message.images, _traced(taken, origins))
+    known = [(use.name, _traced(use.arguments, origins)) for use in made]
+    return bool(uses) and all((use.name, _traced(use.arguments, origins)) in known for use in uses)
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"img_\d+", value) is not None
+
+
+def _traced(value: Any, origins: dict[str, Any]) -> Any:
+    """An argument in which each image's handle is that of the image it was made of."""
+    if isinstance(value, dict):
+        return {key: _traced(item, origins) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_traced(item, origins) for item in value]
+    return origins.get(value, value) if isinstance(value, str) else value
