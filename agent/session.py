@@ -19,6 +19,7 @@ from ..skills.discovery import installed_skills, load_skill
 from ..skills.errors import BadConfiguration, UnknownSkill
 from ..skills.extras import needing
 from ..skills.readiness import usable_skills
+from ..skills.settings import check_settings
 from ..skills.skill import Skill
 from .dispatcher import Dispatcher, LocalDispatcher
 from .loop import Agent
@@ -154,9 +155,11 @@ def load_skills(
 ) -> list[Skill]:
     """The named skills, or all that lack nothing, except those that the LMM is to do without.
 
-    Of all, one that cannot be imported is logged and left out.
+    Of all, one that cannot be imported is logged and left out. Raises `BadConfiguration` for
+    settings of no skill.
     """
     if names is not None:
+        check_settings()
         return [load_skill(name) for name in dict.fromkeys(names)]
     skills = []
     for installed in usable_skills().values():

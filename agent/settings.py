@@ -34,11 +34,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from ..skills.backends import BACKENDS
-from ..skills.discovery import installed_skills
 from ..skills.errors import BadConfiguration
 from ..skills.images import MAX_PIXELS
-from ..skills.settings import backend_variable, read_config, unknown_name
+from ..skills.settings import backend_variable, configurable_skills, read_config, unknown_name
 from .mcp.headers import read_headers
 from .profiles import PROFILES
 from .store.places import default_artifacts, default_database
@@ -336,7 +334,7 @@ def _variable(key: str) -> str:
 def _variables() -> list[str]:
     """Every variable that something reads."""
     own = [_variable(key) for key in _keys() if key not in _OWN_ENVIRONMENT_ONLY]
-    backends = map(backend_variable, {*BACKENDS, *installed_skills()})
+    backends = map(backend_variable, configurable_skills())
     return sorted({*own, *_SHORT_NAMES, *_VARIABLES_OF_OTHERS, *backends})
 
 

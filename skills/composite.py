@@ -66,8 +66,9 @@ class StepResults(NamedTuple):
 class Composite(Skill):
     """A skill that runs the skills of `steps`: its `run` calls `run_steps`, and says what came.
 
-    `uses` follows from the steps that are not optional; a subclass may add to it what has to be
-    there although its step may fail. No skill runs more calls at once than its `parallel` allows.
+    `uses` follows from the steps that are not optional, and `may_use` from those that are; a
+    subclass may add to both, such as to `uses` what has to be there although its step may fail. No
+    skill runs more calls at once than its `parallel` allows.
     """
 
     steps: ClassVar[tuple[Step, ...]] = ()
@@ -77,6 +78,8 @@ class Composite(Skill):
         if {"steps", "uses"} & vars(cls).keys():
             needed = [step.skill for step in cls.steps if not step.optional]
             cls.uses = tuple(dict.fromkeys([*needed, *vars(cls).get("uses", ())]))
+            others = [step.skill for step in cls.steps if step.optional]
+            cls.may_use = tuple(dict.fromkeys([*others, *vars(cls).get("may_use", ())]))
 
     def setup(self, device: str) -> None:
         """Set up the skills of all steps; models that this process holds already are shared.

@@ -9,9 +9,10 @@ from importlib.metadata import EntryPoint, entry_points
 from .errors import BadConfiguration, DuplicateSkill, UnknownSkill
 from .skill import Skill
 
-__all__ = ["GROUP", "InstalledSkill", "installed_skills", "load_skill"]
+__all__ = ["GROUP", "OWN_PACKAGE", "InstalledSkill", "installed_skills", "load_skill"]
 
 GROUP = "llava_plus.skills"
+OWN_PACKAGE = "llava-plus"
 
 
 @dataclass(frozen=True)

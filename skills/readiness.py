@@ -11,7 +11,7 @@ from .backends import BACKENDS, Backend, Licence
 from .discovery import InstalledSkill, installed_skills, load_skill
 from .errors import BadConfiguration
 from .extras import Packages
-from .settings import backend_name, create_backend
+from .settings import backend_name, check_settings, create_backend
 from .weights import Fetchable, HasWeights, missing_parts
 from .wording import joined
 
@@ -52,21 +52,31 @@ def lacks_of(skill: str) -> str:
     return _first_lack(with_used(skill))
 
 
-def with_used(*skills: str) -> list[str]:
-    """The skills, each once and after those that it uses, whether these are installed or not."""
+def with_used(*skills: str, optional: bool = False) -> list[str]:
+    """The skills, each once and after those that it uses, whether these are installed or not.
+
+    With `optional` those that it may use are among them.
+    """
     begun: set[str] = set()
     found: list[str] = []
 
     def add(name: str) -> None:
         if name not in begun:
             begun.add(name)
-            for other in load_skill(name).uses if name in installed_skills() else ():
+            for other in _used(name, optional):
                 add(other)
             found.append(name)
 
     for skill in skills:
         add(skill)
     return found
+
+
+def _used(name: str, optional: bool) -> tuple[str, ...]:
+    if name not in installed_skills():
+        return ()
+    skill = load_skill(name)
+    return (*skill.uses, *skill.may_use) if optional else skill.uses
 
 
 def _by_itself(skill: str) -> Readiness:
@@ -110,8 +120,9 @@ def usable_skills() -> dict[str, InstalledSkill]:
     """The installed skills that are on offer when none is named.
 
     One that lacks packages, weights or a setting is not; one whose settings are wrong is, so that
-    this is told and not passed over.
+    this is told and not passed over. Raises `BadConfiguration` for settings of no skill.
     """
+    check_settings()
     return {name: skill for name, skill in installed_skills().items() if _is_usable(name)}
 
 

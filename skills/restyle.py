@@ -24,9 +24,10 @@ class Restyle(BackedSkill[Restyler]):
 
     name = "restyle"
     description = (
-        "Make a new picture of what prompt says that keeps the layout of an image: its edges, or "
-        "only its regions (a street stays a street)."
+        "Paint a new scene, which prompt describes in full, over the layout of an image: nothing "
+        "of it stays but its edges or regions. Not for changes to the image itself."
     )
+    may_use = ("label_regions",)
 
     def setup(self, device: str) -> None:
         """Load the backend. Raises `BadConfiguration` when that cannot be done."""

@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .backends import BACKENDS
-from .discovery import installed_skills
+from .discovery import OWN_PACKAGE, installed_skills
 from .errors import BadConfiguration
 from .skill import describe_validation
 
@@ -29,8 +29,11 @@ __all__ = [
     "CONFIG_VARIABLE",
     "backend_name",
     "backend_variable",
+    "check_settings",
+    "configurable_skills",
     "create_backend",
     "read_config",
+    "settings_in_force",
     "skill_settings",
     "unknown_name",
 ]
@@ -70,6 +73,18 @@ def backend_name(skill: str) -> str:
     return _chosen(skill)[0]
 
 
+def settings_in_force(*skills: str) -> dict[str, dict[str, Any]]:
+    """What the settings say for each of the skills, the name of its backend included, if any.
+
+    Raises `BadConfiguration`.
+    """
+    found = {}
+    for skill in skills:
+        name, options = _chosen(skill) if skill in BACKENDS else ("", skill_settings(skill))
+        found[skill] = {"backend": name, **options}
+    return found
+
+
 def _chosen(skill: str) -> tuple[str, dict[str, Any]]:
     """The name of the backend, and its options."""
     backends, settings = BACKENDS[skill], skill_settings(skill)
@@ -93,6 +108,12 @@ def backend_variable(skill: str) -> str:
     return f"LLAVA_PLUS_{skill.upper().replace('-', '_')}_BACKEND"
 
 
+def configurable_skills() -> list[str]:
+    """The skills that settings can be for: those with backends, and plugins, which may read any."""
+    plugins = (name for name, skill in installed_skills().items() if skill.package != OWN_PACKAGE)
+    return sorted({*BACKENDS, *plugins})
+
+
 def read_config() -> tuple[Path, dict[str, Any]]:
     """The file of settings, and what is in it: nothing when there is no file and none was named.
 
@@ -111,15 +132,20 @@ def read_config() -> tuple[Path, dict[str, Any]]:
         raise BadConfiguration(f"{path} cannot be read: {error}") from error
 
 
+def check_settings() -> None:
+    """Raises `BadConfiguration` when the file has settings for a skill that there is not."""
+    _read_skills()
+
+
 def _read_skills() -> dict[str, dict[str, Any]]:
     path, config = read_config()
     skills = config.get("skills", {})
-    known = sorted({*BACKENDS, *installed_skills()})
+    known = configurable_skills()
     if not isinstance(skills, dict):
         raise BadConfiguration(f"{path}: 'skills' must be a table, such as [skills.detect]")
     for name, table in skills.items():
         if name not in known:
-            raise BadConfiguration(f"{path}: {unknown_name('skill', name, known)}")
+            raise BadConfiguration(f"{path}: {unknown_name('skill with settings', name, known)}")
         if not isinstance(table, dict):
             raise BadConfiguration(f"{path}: {name!r} must be a table: [skills.{name}]")
     return skills

@@ -108,6 +108,8 @@ class Skill(ABC):
     """What it runs on beside the core of LLaVA-Plus, where no backend says so."""
     uses: ClassVar[tuple[str, ...]] = ()
     """Skills whose backends it cannot work without."""
+    may_use: ClassVar[tuple[str, ...]] = ()
+    """Skills with which it can do more."""
     examples: ClassVar[tuple[str, ...]] = ()
     """Requests that call for it, in the words of the people who make them."""
     demonstrations: ClassVar[tuple[Demonstration, ...]] = ()

@@ -24,7 +24,7 @@ from .skill import HANDLE_PATTERNS, Skill, SkillOutput
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["FakeOutput", "FakeSkill", "serving"]
+__all__ = ["FakeOutput", "FakeSkill", "serving", "serving_app"]
 
 
 class FakeOutput(SkillOutput):
@@ -114,12 +114,21 @@ def _image_in(arguments: Mapping[str, Any]) -> Image:
 @contextmanager
 def serving(*skills: Skill) -> Iterator[str]:
     """The URL of a real worker for `skills`, which answers over HTTP until the block ends."""
+    from .worker import create_app
+
+    with serving_app(create_app(skills)) as url:
+        yield url
+
+
+@contextmanager
+def serving_app(app: Any) -> Iterator[str]:
+    """The URL of any ASGI app, served in a thread with the settings of a worker."""
     import uvicorn
 
-    from .worker import create_app, listen, server_config
+    from .worker import listen, server_config
 
     with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(server_config(create_app(skills)))
+        server = uvicorn.Server(server_config(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from llava_plus.skills import Skill
-from llava_plus.skills.worker import create_app, listen, server_config
+from llava_plus.skills.testing import serving_app
+from llava_plus.skills.worker import create_app
 from PIL import Image as Pillow
 
 from . import toy_skills
@@ -39,18 +38,15 @@ def worker(*skills: Skill, ready: bool = True, **options: Any) -> Iterator[str]:
 
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
-    """The URL of any app, served by uvicorn in a thread with the settings of a worker."""
-    with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(server_config(app))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            toy_skills.RELEASE.set()
-            server.should_exit = True
-            thread.join()
-            toy_skills.RELEASE.clear()
+    """The URL of any app; toy skills that hang are released in the end."""
+    try:
+        with serving_app(app) as url:
+            try:
+                yield url
+            finally:
+                toy_skills.RELEASE.set()
+    finally:
+        toy_skills.RELEASE.clear()
 
 
 def install_toys(folder: Path) -> str:

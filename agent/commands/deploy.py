@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -48,7 +49,20 @@ def command() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=8001, show_default=True)
 @click.option("--address", metavar="HOST:PORT", help="A Ray cluster that is there.")
-def ray(config: Path | None, host: str, port: int, address: str | None, **group: Any) -> int:
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up when the skills do not run by then.  [wait, and tell what for]",
+)
+def ray(
+    config: Path | None,
+    host: str,
+    port: int,
+    address: str | None,
+    timeout: float | None,
+    **group: Any,
+) -> int:
     """Serve the SKILLs, or all that lack nothing, by Ray Serve: to clients it is one worker.
 
     Begins a Ray cluster on this machine, prints {"url": ..., "cluster": ...} once calls are taken,
@@ -64,10 +78,16 @@ def ray(config: Path | None, host: str, port: int, address: str | None, **group:
     settings = _settings(config, given)
     from ..deploy.ray_cluster import deployed
 
-    with deployed(settings, address=address, host=host, port=port) as there:
+    def tell(waiting: str) -> None:
+        click.echo(waiting, err=True)
+
+    with deployed(
+        settings, address=address, host=host, port=port, seconds=timeout, tell=tell
+    ) as there:
         click.echo(json.dumps({"url": there.url, "cluster": there.cluster}))
         if address is None:
             with suppress(KeyboardInterrupt):
+                signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's exits with 1
                 threading.Event().wait()
     return 0
 

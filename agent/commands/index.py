@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -59,15 +60,16 @@ def _pictures(sources: tuple[str, ...]) -> Iterator[Picture]:
         if source.is_dir():
             for path in sorted(source.rglob("*")):
                 if path.suffix.lower() in _SUFFIXES and path.is_file():
-                    yield Picture.at(path)
+                    yield Picture.at(path, source)
         elif source.is_file():
-            yield from listed_pictures(source, _listed, '{"image": PATH, "caption": TEXT}')
+            listed = partial(_listed, source.parent)
+            yield from listed_pictures(source, listed, '{"image": PATH, "caption": TEXT}')
         else:
             raise BadInput(f"{name} is neither a folder nor a file")
 
 
-def _listed(path: Path, entry: dict[str, object]) -> Picture:
+def _listed(folder: Path, path: Path, entry: dict[str, object]) -> Picture:
     caption = entry.get("caption", "")
     if not isinstance(caption, str):
         raise TypeError("caption must be a text")
-    return Picture.at(path, caption)
+    return Picture.at(path, folder, caption)

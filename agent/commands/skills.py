@@ -10,7 +10,7 @@ import click
 
 from ...skills.backends import BACKENDS
 from ...skills.discovery import InstalledSkill, installed_skills, load_skill
-from ...skills.errors import BadConfiguration
+from ...skills.errors import BadConfiguration, UnknownSkill
 from ...skills.readiness import readiness, with_used
 from ...skills.weights import HasWeights
 from ...skills.wording import joined
@@ -64,26 +64,39 @@ def pull(names: tuple[str, ...]) -> None:
     """Fetch the weights of the SKILLs, and of the skills that these use, ahead of their first use.
 
     They come from the Hugging Face hub and are kept in its cache; how much there is to fetch is
-    told before. HF_ENDPOINT, HF_HOME and HF_TOKEN are heeded.
+    told before. HF_ENDPOINT, HF_HOME and HF_TOKEN are heeded. Of skills without which a SKILL does
+    less but works, one that cannot be had is told and left out.
     """
-    for name in with_used(*names):
-        load_skill(name)
-        weights = readiness(name).weights
-        if weights is None:
-            click.echo(f"{name}: needs no weights that have to be fetched")
+    needed = with_used(*names)
+    for name in with_used(*names, optional=True):
+        if name in needed:
+            _fetch(name)
             continue
-        download = weights.download()
-        if download.files:
-            size = f"{download.bytes / 1e6:,.0f} MB in {len(download.files)} files"
-            click.echo(f"{name}: {weights.name}, {size}")
-            download.fetch(lambda file: click.echo(f"  checking {file}", err=True))
-        lacks = readiness(name).lacks
-        if lacks:
-            raise BadConfiguration(f"{weights.name} is not all that {name} needs: {lacks}")
-        click.echo(f"{name}: ready")
+        try:
+            if lacks := readiness(name).packages.lacks():
+                raise BadConfiguration(lacks)
+            _fetch(name)
+        except (BadConfiguration, UnknownSkill) as error:
+            click.echo(f"{name}: left out, {error}", err=True)
 
 
 command.add_command(calibrate.command)
+
+
+def _fetch(name: str) -> None:
+    load_skill(name)
+    weights = readiness(name).weights
+    if weights is None:
+        click.echo(f"{name}: needs no weights that have to be fetched")
+        return
+    download = weights.download()
+    if download.files:
+        size = f"{download.bytes / 1e6:,.0f} MB in {len(download.files)} files"
+        click.echo(f"{name}: {weights.name}, {size}")
+        download.fetch(lambda file: click.echo(f"  checking {file}", err=True))
+    if lacks := readiness(name).lacks:
+        raise BadConfiguration(f"{weights.name} is not all that {name} needs: {lacks}")
+    click.echo(f"{name}: ready")
 
 
 def _show(row: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from ...skills.errors import WorkerUnavailable
 from ...skills.worker import listen
 from .ray import application
 from .ray_settings import RaySettings
+from .ray_waiting import wait_until_running
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -35,15 +36,23 @@ class Deployed:
 
 @contextmanager
 def deployed(
-    settings: RaySettings, *, address: str | None, host: str, port: int
+    settings: RaySettings,
+    *,
+    address: str | None,
+    host: str,
+    port: int,
+    seconds: float | None = None,
+    tell: Callable[[str], object] = lambda waiting: None,
 ) -> Iterator[Deployed]:
-    """Deploy skills, and wait until they are set up.
+    """Deploy skills, and wait until they are set up, for at most so many seconds.
+
+    While that takes long, `tell` hears what is waited for and what the cluster has free.
 
     Without an `address` a cluster is begun on this machine, which ends with the block. On one
     that is there, the skills are updated where they run already, and stay; `host` and `port`
     hold only where Serve has not been started. Nothing is told to Ray's makers, and a cluster
     begun here has no dashboard. Raises `BadConfiguration`, or `WorkerUnavailable` with what Serve
-    says.
+    says or what was waited for in vain; an update that was begun then goes on.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     app = application(settings.model_dump())  # what is wrong shows before Ray starts
@@ -59,7 +68,9 @@ def deployed(
             log_to_driver=False,
             logging_level=logging.WARNING,
         )
-        yield Deployed(_deploy(app, host, port), ray.get_runtime_context().gcs_address)
+        _deploy(app, host, port)
+        wait_until_running(APPLICATION, settings.groups, seconds=seconds, tell=tell)
+        yield Deployed(_url(), ray.get_runtime_context().gcs_address)
     except ConnectionError as error:
         told = f"there is no Ray cluster at {address}" if address else "Ray does not start"
         raise WorkerUnavailable(f"{told}: {error}") from error
@@ -67,24 +78,25 @@ def deployed(
         ray.shutdown()
 
 
-def _deploy(app: Application, host: str, port: int) -> str:
-    """The URL at which the application answers when all of its deployments do."""
+def _deploy(app: Application, host: str, port: int) -> None:
+    """Begin to deploy the application, or to update it."""
     from ray import serve
 
     serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
+    target = serve.RunTarget(app, name=APPLICATION, route_prefix="/")
     try:
-        serve.run(app, name=APPLICATION, route_prefix="/")
+        serve.run_many([target], wait_for_applications_running=False)
     except RuntimeError as error:  # by which Serve tells why
         raise WorkerUnavailable(str(error)) from error
-    return _url()
 
 
 def _url() -> str:
-    """Where Serve answers, which on a cluster that was there others have settled."""
+    """Where Serve answers by now, which on a cluster that was there others have settled."""
     from ray.serve.context import _get_global_client
 
     client = _get_global_client()
     assert client  # raises otherwise
+    client.wait_for_proxies_serving()
     options = client.http_config
     host = _EVERY_ADDRESS.get(options.host, options.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{options.port}"

@@ -171,11 +171,12 @@ class McpDispatcher:
 class ToolServers:
     """Some MCP servers, whose tools are offered beside the skills of a dispatcher.
 
-    `headers` are those that go to each URL. Raises `BadConfiguration` when one of the addresses
-    can be none.
+    `headers` are those that go to each URL; a warning names those of other URLs while a server gets
+    none. Raises `BadConfiguration` when one of the addresses can be none.
     """
 
     def __init__(self, addresses: Sequence[str], headers: ServerHeaders | None = None) -> None:
+        _tell_unused(addresses, headers or {})
         self._changed = asyncio.Event()
         self._own: tuple[SkillSpec, ...] = ()
         self._own_names: frozenset[str] = frozenset()
@@ -234,6 +235,18 @@ class ToolServers:
             offered += added
         await self._joined.specs()  # whose names these now are
         return tuple(offered)
+
+
+def _tell_unused(addresses: Sequence[str], headers: ServerHeaders) -> None:
+    urls = [address for address in addresses if address.startswith(("http://", "https://"))]
+    bare = [Server(url).shown for url in urls if url not in headers]
+    unused = [Server(url).shown for url in headers if url not in urls]
+    if bare and unused:
+        log.warning(
+            "mcp.headers has some for %s, which is no server in use; without any are: %s",
+            ", ".join(unused),
+            ", ".join(bare),
+        )
 
 
 def _offer(tool: Tool, name: str) -> _Offer:

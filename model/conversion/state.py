@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,12 @@ __all__ = ["LazyTensor", "State", "has_weights", "named", "open_file", "open_wei
 
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
 """What whole weights are called, in one file or, with an index, in shards; the first is taken."""
+
+_BROKEN = (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, struct.error)
+"""What PyTorch raises for files that hold code, or were cut short."""
+
+_OF_OLD = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
+"""With this begins a file in the form of PyTorch before 1.6: a pickled number."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,9 @@ def _open_safetensors(path: Path) -> State:
 def _open_pickled(path: Path) -> State:
     try:
         # Mapped, not read: what is used is paged in and can be dropped again.
-        stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        mapped = not _is_of_old(path)
+        stored = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+    except _BROKEN as error:
         raise BadConfiguration(
             f"{path} cannot be read as weights alone: {str(error).partition(chr(10))[0]}"
         ) from error
@@ -116,6 +124,12 @@ def _open_pickled(path: Path) -> State:
         return LazyTensor(tuple(value.shape), value.clone)
 
     return {str(name): lazy(value) for name, value in tensors}
+
+
+def _is_of_old(path: Path) -> bool:
+    """Whether a file is in the form before PyTorch 1.6, which cannot be mapped."""
+    with path.open("rb") as file:
+        return file.read(len(_OF_OLD)) == _OF_OLD
 
 
 def named(names: Iterable[str], most: int = 8) -> str:

@@ -1,8 +1,8 @@
 """The gate before a run: every record is rendered and masked before the first step.
 
 Records that nothing can be learned from are counted and named by their reason, never dropped in
-silence. What was found is kept in the run's folder, for as long as the records, the processor and
-the settings stay the same.
+silence. What was found is kept in the run's folder, for as long as the records, their images, the
+processor and the settings stay the same.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ def check_records(
 ) -> Gate:
     """Render and mask every record, and open its images, in this process or in `workers` others.
 
-    `folder` gets `gate.json` and `gate.npy`, which a second call with the same records, processor
-    and settings reads instead, and `refused.jsonl`, where each refused record stands with its
-    `number`, `place`, `id`, `reason` and `message`. Images are not opened again as long as the
-    records stay the same. `progress` hears how many records of how many are checked.
+    `folder` gets `gate.json` and `gate.npy`, which a second call with the same records, images,
+    processor and settings reads instead, and `refused.jsonl`, where each refused record stands with
+    its `number`, `place`, `id`, `reason` and `message`. An image is the same as long as its file's
+    size and time of change are. `progress` hears how many records of how many are checked.
 
     Raises `BadConfiguration` when no record is usable, and with `refuse="run"` when a single one
     is not.
@@ -234,8 +234,26 @@ def _name(refused: _Refused) -> str:
 
 def _key(files: RecordFiles, maker: RowMaker) -> str:
     folders = [str(file.folder.resolve()) for file in files.files]
-    parts = [_FORM, files.content_hash, maker.fingerprint, *folders]
+    parts = [_FORM, files.content_hash, maker.fingerprint, _image_states(files), *folders]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _image_states(files: RecordFiles) -> str:
+    """A hash of the size and the last change of all image files; none of them is opened."""
+    digest = hashlib.sha256()
+    for number in range(len(files)):
+        file, line = files.find(number)
+        for name in file.image_names(line):
+            digest.update(f"{_state(file.folder / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # there is none, or its name can be none
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _read(folder: Path, key: str) -> Gate | None:

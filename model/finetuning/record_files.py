@@ -11,6 +11,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO
 
+from pydantic import BaseModel, ValidationError
+
 from ...skills.errors import BadConfiguration, BadInput
 from ..record import Record
 from ..record_reading import read_record
@@ -57,6 +59,17 @@ class RecordFile:
         except BadInput as error:
             raise BadInput(f"{self.place(number)}: {error}") from error
 
+    def image_names(self, number: int) -> list[str]:
+        """The image files that a record names, many times sooner read than all of it.
+
+        A line that holds no record names none. Raises `BadConfiguration` as reading one does.
+        """
+        try:
+            named = _Images.model_validate_json(self._line(number))
+        except ValidationError:
+            return []
+        return [*named.images, *named.made.values()]
+
     def place(self, number: int) -> str:
         """The file and the line, from 1, of a record."""
         return f"{self.path.name}:{number + 1 + bisect_right(self._empty, number)}"
@@ -91,6 +104,13 @@ class RecordFile:
         if not self._starts:
             raise BadInput(f"{self.path} is empty: it has no records")
         return digest.hexdigest()
+
+
+class _Images(BaseModel):
+    """The fields of a record's line that name image files."""
+
+    images: list[str]
+    made: dict[str, str]
 
 
 class RecordFiles:

@@ -365,7 +365,10 @@ class BatchTagger(Tagger, Protocol):
 
 
 class Retrieved(BaseModel):
-    """A picture of a collection; `score` is its cosine to what was searched for."""
+    """A picture of a collection; `score` is its cosine to what was searched for.
+
+    `path` is its name in the collection, or its address on the web; results hold it.
+    """
 
     model_config = ConfigDict(frozen=True)
 

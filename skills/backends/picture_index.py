@@ -15,7 +15,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ..errors import BadConfiguration, BadInput
@@ -45,7 +45,10 @@ def default_folder() -> Path:
 
 
 class Picture(BaseModel):
-    """A file of the collection; `size` and `changed` tell whether it is still the same."""
+    """A file of the collection; `size` and `changed` tell whether it is still the same.
+
+    Others are told its `name`, which is its path from the folder that was indexed.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,12 +56,24 @@ class Picture(BaseModel):
     size: int
     changed: int
     caption: str = ""
+    name: str = ""
 
     @classmethod
-    def at(cls, path: Path, caption: str = "") -> Picture:
-        """The file as it is now. Raises `OSError`."""
+    def at(cls, path: Path, folder: Path, caption: str = "") -> Picture:
+        """The file as it is now, with its name in `folder`. Raises `OSError`."""
         state = path.stat()
-        return cls(path=path, size=state.st_size, changed=state.st_mtime_ns, caption=caption)
+        inside = path.is_relative_to(folder)
+        return cls(
+            path=path,
+            size=state.st_size,
+            changed=state.st_mtime_ns,
+            caption=caption,
+            name=path.relative_to(folder).as_posix() if inside else path.name,
+        )
+
+    def is_still(self, other: Picture) -> bool:
+        """Whether the two are one file that has not changed, whatever they are named."""
+        return self.model_copy(update={"name": other.name}) == other
 
 
 class _About(BaseModel):
@@ -124,10 +139,14 @@ class PictureIndex:
             ) from error
         wanted = {picture.path: picture for picture in pictures}
         here = {picture.path: key for key, picture in self.pictures.items()}
-        gone = [k for path, k in here.items() if wanted.get(path) != self.pictures[k]]
-        for key in gone:
-            self._vectors.remove(key)
-            del self.pictures[key]
+        gone = []
+        for path, key in here.items():
+            if path in wanted and wanted[path].is_still(self.pictures[key]):
+                self.pictures[key] = wanted[path]
+            else:
+                self._vectors.remove(key)
+                del self.pictures[key]
+                gone.append(key)
         kept = {picture.path for picture in self.pictures.values()}
         new = [picture for path, picture in wanted.items() if path not in kept]
         done(len(wanted) - len(new))
@@ -230,6 +249,12 @@ def _readable(
             refused(error)
 
 
+class _Indexed(Retrieved):
+    """Where its file lies is not told: that is the affair of whoever indexed it."""
+
+    file: Path = Field(exclude=True, repr=False)
+
+
 @dataclass(config=ConfigDict(extra="forbid"))
 class PictureSearch:
     """A `Retriever` in the index in a folder, with the model that the index was made with."""
@@ -269,10 +294,16 @@ class PictureSearch:
         if query is not None:
             vectors.append(self._embedder.texts([query])[0])
         return [
-            Retrieved(path=str(picture.path), caption=picture.caption, score=round(cosine, 4))
+            _Indexed(
+                path=picture.name or picture.path.name,
+                caption=picture.caption,
+                score=round(cosine, 4),
+                file=picture.path,
+            )
             for picture, cosine in self._opened.nearest(sum(vectors), k)
         ]
 
     def open(self, found: Retrieved) -> Image:
         """A picture that was found. Raises `BadInput` when it cannot be read any more."""
-        return _read_picture(Path(found.path))
+        assert isinstance(found, _Indexed)  # of this search
+        return _read_picture(found.file)

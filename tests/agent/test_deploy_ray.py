@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         assert told["url"] == f"http://127.0.0.1:{port}"
         yield Cluster(told["url"], told["cluster"], env)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         process.wait(SECONDS)
     assert process.returncode == 0
     assert not replicas("")
@@ -286,6 +287,25 @@ async def test_an_update_under_load_costs_no_call(cluster: Cluster) -> None:
         assert time.monotonic() < deadline, "the old replicas do not leave"
         await asyncio.sleep(0.2)
     assert len(left) == len(old) == 2
+
+
+@needs_ray
+async def test_an_update_without_room_tells_what_it_asks_for_and_ends_in_time(
+    cluster: Cluster,
+) -> None:
+    update = await asyncio.create_subprocess_exec(
+        *command("--address", cluster.address, "--cpus", "1000", "--timeout", "15"),
+        env=cluster.env, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(SECONDS):
+        _, told = await update.communicate()
+    assert update.returncode == 1
+    waited, error = told.decode().strip().splitlines()[-2:]
+    for line in (waited, error):
+        assert re.search(r"skills \(.*1 starting.*; each asks for 1000 CPU, 0 GPU\)", line)
+        assert re.search(r"free in the cluster: [\d.]+ CPU, 0 GPU", line)
+    assert "does not run after 15 s" in error
+    assert (await dispatch(cluster.dispatcher(), "climb", {"steps": 1})).text == "there"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.chats import Asked
 from llava_plus.agent.commands.options import session_options
 from llava_plus.agent.mcp import connection
-from llava_plus.agent.mcp.source import McpDispatcher
+from llava_plus.agent.mcp.source import McpDispatcher, ToolServers
 from llava_plus.agent.opening import open_chats
 from llava_plus.agent.session import SessionOptions, open_parts
 from llava_plus.agent.settings import load_settings
@@ -102,6 +102,19 @@ async def test_a_server_gets_its_headers_and_nobody_else_sees_them(
             await stranger.specs()
         await stranger.aclose()
     assert "sesame" not in caplog.text + str(refused.value)
+
+
+def test_headers_for_no_server_in_use_are_told_when_one_gets_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    headers = {"http://a/mcp": {"X-Key": SecretStr("sesame")}, "http://b/": {}}
+    ToolServers(["http://a/mcp", "python"], headers)
+    assert not caplog.records, "the settings may hold those of servers for another time"
+    ToolServers(["http://a/mcp", "http://me:sesame@b"], headers)
+    told = (
+        "mcp.headers has some for http://b/, which is no server in use; without any are: http://b"
+    )
+    assert caplog.messages == [told]
 
 
 def test_the_command_line_takes_headers_from_the_settings(

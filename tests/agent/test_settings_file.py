@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from llava_plus.agent import cli
+from llava_plus.agent.session import load_skills
 from llava_plus.agent.settings import Settings, load_settings, origins
 from llava_plus.skills import settings as skill_settings
 from llava_plus.skills.errors import BadConfiguration
@@ -171,6 +172,15 @@ def test_one_file_is_for_skills_too(monkeypatch: pytest.MonkeyPatch) -> None:
     write("[skills.detect]\nthreads = 1\n[server]\nport = 9\n")
     assert load_settings().server.port == 9
     assert skill_settings.skill_settings("detect") == {"threads": 1}
+
+
+@pytest.mark.parametrize("skills", [None, ("calculate",)])
+def test_settings_of_no_skill_are_told_in_one_line_before_any_is_set_up(
+    skills: tuple[str, ...] | None,
+) -> None:
+    write("[skills.detcet]\nthreads = 1\n")
+    with pytest.raises(BadConfiguration, match=r"^llava-plus.toml: .*'detcet'; did you mean 'det"):
+        load_skills(skills)
 
 
 def test_a_key_is_needed_where_others_can_come_in() -> None:

@@ -421,6 +421,25 @@ def test_code_in_a_file_of_weights_is_not_run(towers: Towers, tmp_path: Path) ->
         convert_to_transformers(source, tmp_path / "out", chosen)
 
 
+@pytest.mark.parametrize("layout", ["llava_v1", "lora"])
+def test_files_as_pytorch_wrote_them_before_1_6_are_read(
+    towers: Towers, tmp_path: Path, layout: str
+) -> None:
+    source, chosen, _ = LAYOUTS[layout](towers, tmp_path)
+    convert_to_transformers(source, tmp_path / "new", chosen)
+    for path in source.glob("*.bin"):
+        torch.save(torch.load(path), path, _use_new_zipfile_serialization=False)
+    convert_to_transformers(source, tmp_path / "old", chosen)
+    new, old = (load_file(tmp_path / name / "model.safetensors") for name in ("new", "old"))
+    assert new.keys() == old.keys()
+    assert all(torch.equal(new[name], old[name]) for name in new)
+    whole = path.read_bytes()
+    for length in (100, 200, 400, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BadConfiguration, match="cannot be read as weights alone"):
+            convert_to_transformers(source, tmp_path / "cut", chosen)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

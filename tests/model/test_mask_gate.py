@@ -221,6 +221,18 @@ def test_a_run_that_goes_on_checks_nothing_again_unless_something_changed(
     assert refused(tmp_path / "run") == []
 
 
+def test_an_image_that_was_replaced_is_looked_at_again(
+    tmp_path: Path, processor: ProcessorMixin
+) -> None:
+    records, maker = files(tmp_path, *GOOD), RowMaker(processor, longest=LONGEST)
+    (image,) = check_records(records, maker, tmp_path / "run").lengths[2:]
+    (tmp_path / "more" / "cat.png").write_bytes(png("red", 120, 80))
+    larger = check_records(records, maker, tmp_path / "run")
+    assert larger.lengths[2] > image
+    (tmp_path / "more" / "cat.png").unlink()
+    assert check_records(records, maker, tmp_path / "run").refused == {LOST: 1}
+
+
 def test_a_gate_leaves_the_random_numbers_of_a_run_alone(
     tmp_path: Path, processor: ProcessorMixin
 ) -> None:

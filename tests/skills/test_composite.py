@@ -313,7 +313,7 @@ def test_a_crash_is_no_failure_that_may_be_borne() -> None:
 
 def test_what_an_optional_step_lacks_is_told() -> None:
     skill = composite(Step("noop", nothing), Step("gone", nothing, optional=True))
-    assert skill.uses == ("noop",)
+    assert (skill.uses, skill.may_use) == (("noop",), ("gone",))
     assert told(skill).missing == {"gone": "the skill 'gone' is not installed"}
     with pytest.raises(BadConfiguration, match="no skill 'gone'"):
         composite(Step("gone", nothing, optional=True), needs=("gone",)).setup("cpu")

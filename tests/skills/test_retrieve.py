@@ -63,6 +63,22 @@ def test_an_index_follows_its_pictures(
     assert len(list((tmp_path / "index").iterdir())) == 3, "earlier generations are gone"
 
 
+def test_a_picture_is_named_from_the_folder_that_was_indexed_last(
+    clip: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "cut.png").unlink()
+    listed = photos / "more" / "list.jsonl"
+    listed.write_text('{"image": "green.png"}\n{"image": "../red.png"}\n')
+    for source, told, green, red in (
+        (photos, "6 new, 0 as before", "more/green.png", "red.png"),
+        (tmp_path, "0 new, 6 as before", "photos/more/green.png", "photos/red.png"),
+        (listed, "0 new, 2 as before", "green.png", "red.png"),
+    ):
+        out = tmp_path / "index"
+        assert _index(capsys, source, "--out", out, "--model", clip).startswith(told)
+        assert {green, red} <= {picture.name for picture in PictureIndex(out).pictures.values()}
+
+
 def test_an_index_keeps_to_its_model(
     clip: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +118,8 @@ def test_the_nearest_is_found_first(
         @ embedder.images([Image.open(file).convert("RGB") for file in files]).T
     )
     words = skill.call({"query": "a blue wall", "k": 6}).model_dump()["found"]
-    assert [Path(one["path"]) for one in words] == [files[i] for i in np.argsort(-cosines)]
+    assert [photos / one["path"] for one in words] == [files[i] for i in np.argsort(-cosines)]
+    assert str(tmp_path) not in str(words), "nobody is told of the folders above"
     (photos / "blue.png").unlink()
     fewer = skill.call({"query": "a blue wall", "k": 6})
     assert fewer.text() == "Found 5 similar pictures.", "one that is gone is left out"

@@ -49,6 +49,7 @@ def test_sections_of_others_are_left_alone(config: Path):
         ('[skills.detect]\nbackend = "opencb"', "did you mean 'opencv'"),
         ("[skills.detect]\nthread = 1", "did you mean 'threads'"),
         ("[skills.detcet]\nthreads = 1", "did you mean 'detect'"),
+        ("[skills.crop]\nthreads = 1", "no skill with settings called 'crop'; known: .*detect"),
         ("[skills.detect]\nthreads = 0", "threads"),
         ('[skills.detect]\nthreads = "many"', "threads"),
         ("[skills]\ndetect = 1", "must be a table"),

@@ -16,6 +16,7 @@ from ..serving import serving
 from .hub import hub_of
 from .tiny_captioners import save_blip
 from .tiny_diffusion import save_controlnet, save_painter
+from .tiny_embedders import save_clip
 
 STABLE_DIFFUSION = """
 .gitattributes README.md feature_extractor/preprocessor_config.json model_index.json
@@ -86,6 +87,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
     file.write_text(
         '[skills.caption]\nmodel = "tiny/blip"\n[skills.generate]\nmodel = "tiny/painter"\n'
         '[skills.restyle]\nmodel = "tiny/painter"\nedges_model = "tiny/edges"\nregions_model = ""\n'
+        '[skills.tag]\nmodel = "tiny/clip"\n'
     )
     environment = {**os.environ, "LLAVA_PLUS_CONFIG": str(file), "HF_HOME": str(tmp_path / "hub")}
     environment.pop("HF_HUB_OFFLINE", None)
@@ -128,6 +130,23 @@ def test_the_weights_of_the_skills_that_it_uses_are_pulled(
     assert pulled.returncode == 0, pulled.stderr
     assert pulled.stdout.index("caption: ready") < pulled.stdout.index("ground_caption: needs no")
     assert _lacks(settings)["ground_caption"] == ""
+
+
+def test_the_weights_of_skills_that_only_add_to_it_are_pulled_where_they_are_to_be_had(
+    repositories: Path, settings: dict[str, str]
+) -> None:
+    with serving(hub_of(repositories)) as url:
+        settings |= {"HF_ENDPOINT": url}
+        pulled = _run(settings, "pull", "overview")
+        assert pulled.returncode == 0, pulled.stderr
+        assert "caption: ready" in pulled.stdout
+        assert "tag: left out, the weights 'tiny/clip' cannot be fetched" in pulled.stderr
+        save_clip(repositories / "tiny" / "clip")
+        pulled = _run(settings, "pull", "overview")
+        shutil.rmtree(repositories / "tiny" / "clip")
+    assert pulled.returncode == 0, pulled.stderr
+    assert "tag: ready" in pulled.stdout
+    assert _lacks(settings)["tag"] == ""
 
 
 def test_all_repositories_of_a_skill_are_pulled(

@@ -536,6 +536,24 @@ async def test_jobs_recipes_and_outcomes_can_be_sent_to_another_process(
     assert [type(outcome) for outcome in here] == [Record, Refused, Refused]
 
 
+async def test_a_result_is_kept_under_the_settings_of_its_skills(
+    items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAVA_PLUS_CONFIG", str(tmp_path / "settings.toml"))
+    opening = Opening("http://127.0.0.1:9/v1#m", tmp_path, tools=True, families=("adjust",))
+    kept = []
+    for rounds in (4, 4, 5):  # of the backend of `segment`, which `adjust` uses
+        (tmp_path / "settings.toml").write_text(f"[skills.segment]\nrounds = {rounds}\n")
+        store = ImageStore()
+        image = store.add((items.parent / "photos" / "plain.png").read_bytes())
+        turned = use("adjust", image="img_1", operation="grayscale")
+        async with open_stage(opening) as stage:
+            asked = Conversation().ask("Take its colours.", [image])
+            assert (await stage.skills().run(turned, asked, store)).error is None
+        kept.append(len((tmp_path / "runs.jsonl").read_text().splitlines()))
+    assert kept == [1, 1, 2]
+
+
 # --- prompts
 
 

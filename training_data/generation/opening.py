@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Any
 
 from ...agent.session import SessionOptions, open_session
 from ...skills.errors import BadConfiguration, BadInput
+from ...skills.readiness import with_used
+from ...skills.settings import settings_in_force
 from ..suites.answers import AnswerFile
 from .instructions import INSTRUCTION_KINDS
 from .kept import Kept
@@ -66,7 +68,15 @@ async def open_stage(opening: Opening) -> AsyncIterator[Stage]:
         if not session.skills:
             raise BadConfiguration("no skill is on offer: `llava-plus skills` says what is missing")
         dispatcher, seconds = session.agent.dispatcher, opening.skill_seconds
-        runs = SkillRuns(dispatcher, session.skills, kept("runs.jsonl"), images, seconds=seconds)
+        settings = {} if opening.workers else _settings_of(spec.name for spec in session.skills)
+        runs = SkillRuns(
+            dispatcher,
+            session.skills,
+            kept("runs.jsonl"),
+            images,
+            seconds=seconds,
+            settings=settings,
+        )
         yield Stage(labeler, runs)
 
 
@@ -76,6 +86,11 @@ def check_families(families: Sequence[str]) -> None:
         names = skills_of(family)
         if not all(names) or len(set(names)) < len(names) or family in INSTRUCTION_KINDS:
             raise BadInput(f"{family!r} is no family: name skills, with + between several")
+
+
+def _settings_of(skills: Iterable[str]) -> dict[str, Any]:
+    """The settings under which each skill runs here, with those of the skills that it uses."""
+    return {name: settings_in_force(*with_used(name, optional=True)) for name in skills}
 
 
 def _session(opening: Opening) -> SessionOptions:

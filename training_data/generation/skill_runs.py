@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ __all__ = ["SkillRuns"]
 
 
 class SkillRuns:
-    """Runs calls through a dispatcher; `folder` keeps the images that skills made."""
+    """Runs calls through a dispatcher; `folder` keeps the images that skills made.
+
+    `settings` are those under which a skill runs, where they are known: a result that was kept
+    under others is not taken.
+    """
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class SkillRuns:
         folder: Path,
         *,
         seconds: float = 120.0,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.skills = skills
         self.checker = UseChecker(skills)
@@ -40,6 +46,7 @@ class SkillRuns:
         self._kept = kept
         self._folder = folder
         self._seconds = seconds
+        self._settings = {name: {"settings": found} for name, found in (settings or {}).items()}
 
     async def run(
         self, use: SkillUse, conversation: Conversation, store: ImageStore
@@ -55,6 +62,7 @@ class SkillRuns:
             arguments=use.arguments,
             images={handle: ref.sha256 for handle, ref in images.items()},
             masks={handle: mask.model_dump(mode="json") for handle, mask in masks.items()},
+            **self._settings.get(use.name, {}),
         )
 
         async def run() -> Any:
