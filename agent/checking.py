@@ -19,8 +19,8 @@ __all__ = ["UseChecker", "problem_of"]
 
 _LONGEST = 400
 _REMEMBERED = 4096
-_sound: set[bytes] = set()
-"""Hashes of schemas that were checked and are sound."""
+_known: dict[bytes, Draft202012Validator] = {}
+"""Those of schemas that were checked and are sound, by their hash."""
 
 
 class UseChecker:
@@ -49,8 +49,19 @@ def problem_of(error: SkillError) -> SkillProblem:
 
 
 def _validator(spec: SkillSpec) -> Draft202012Validator:
+    """What checks against the spec. It takes milliseconds, and turns see the same schemas again."""
+    digest = hashlib.sha256(json.dumps(spec.parameters).encode()).digest()
+    known = _known.get(digest)
+    if known is None:
+        if len(_known) >= _REMEMBERED:
+            _known.clear()
+        known = _known[digest] = _sound_validator(spec)
+    return known
+
+
+def _sound_validator(spec: SkillSpec) -> Draft202012Validator:
     try:
-        _check_schema(spec.parameters)
+        Draft202012Validator.check_schema(spec.parameters)
     except SchemaError as error:
         raise BadConfiguration(
             f"skill {spec.name!r}: its parameters are no JSON schema: {error.message}"
@@ -58,16 +69,6 @@ def _validator(spec: SkillSpec) -> Draft202012Validator:
     # An empty registry, because the default one fetches what a "$ref" names from the network.
     registry: Registry[Any] = Registry()
     return Draft202012Validator(spec.parameters, registry=registry)
-
-
-def _check_schema(schema: dict[str, Any]) -> None:
-    """Raises `SchemaError`. That takes milliseconds, and turns see the same schemas again."""
-    digest = hashlib.sha256(json.dumps(schema).encode()).digest()
-    if digest not in _sound:
-        Draft202012Validator.check_schema(schema)
-        if len(_sound) >= _REMEMBERED:
-            _sound.clear()
-        _sound.add(digest)
 
 
 def _describe(error: ValidationError) -> str:

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from ..skills.errors import LlavaPlusError
 from ..skills.images import ImageStore
 from .loop import Agent, Step, StepFinished, TurnEvent, TurnFinished
 from .observing.metrics import Metrics
-from .observing.watched import watched_events
+from .observing.watched import watched_turn
 from .store.rows import first_request
 from .store.store import LEASE_SECONDS, ConversationStore
 from .store.values import KeptConversation, KeptTurn, StoreUnavailable, TurnState
@@ -105,11 +105,9 @@ class TurnKeeper:
     async def take(self, agent: Agent, place: Place, value: Conversation) -> ChatEvents:
         """Let the agent take the turn that `value` asks for; see `Chats` for what is told."""
         conversation, turn = await self._begin(place, value)
-        own = frozenset(spec.name for spec in place.options.client_tools)
         events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
-        told = agent.turn(value, place.images, handed_back=own)
-        watched = watched_events(told, self._metrics, conversation.id, turn.id)
-        taking = asyncio.create_task(_pump(watched, events))
+        running = self._run(agent, place, turn, value, events.put_nowait)
+        taking = asyncio.create_task(running)
         taking.add_done_callback(lambda _: events.put_nowait(None))
         progress = _Progress(value)
         async with self._registered(turn.id, taking):
@@ -125,6 +123,18 @@ class TurnKeeper:
                 settling.add_done_callback(self._settling.discard)
                 ended = await asyncio.shield(settling)
         yield TurnKept(ended, progress.conversation)
+
+    async def _run(
+        self,
+        agent: Agent,
+        place: Place,
+        turn: KeptTurn,
+        value: Conversation,
+        tell: Callable[[TurnEvent], None],
+    ) -> None:
+        own = frozenset(spec.name for spec in place.options.client_tools)
+        with watched_turn(tell, self._metrics, turn.conversation, turn.id) as watched:
+            await agent.run(value, place.images, watched, handed_back=own)
 
     async def _begin(self, place: Place, value: Conversation) -> tuple[KeptConversation, KeptTurn]:
         if not place.options.keep:
@@ -170,7 +180,7 @@ class TurnKeeper:
             after=progress.conversation,
             images=place.images,
             seconds=progress.seconds,
-            steps=[asdict(step) for step in progress.steps],
+            steps=[_told(step) for step in progress.steps],
             error=progress.problem,
         )
         return await _patiently(finish)
@@ -233,12 +243,9 @@ class _Progress:
         self.state, self.problem = TurnState.FAILED, SkillProblem(kind=kind, message=message)
 
 
-async def _pump(turn: AsyncGenerator[TurnEvent, None], events: asyncio.Queue[Any]) -> None:
-    try:
-        async for event in turn:
-            events.put_nowait(event)
-    finally:
-        await turn.aclose()
+def _told(step: Step) -> dict[str, Any]:
+    """As `asdict` would tell it, which copies every number in depth."""
+    return {**vars(step), "usage": {**vars(step.usage)}}
 
 
 async def _patiently(finish: Callable[[], Awaitable[KeptTurn]]) -> KeptTurn:

@@ -158,8 +158,8 @@ class Agent:
         generator, or cancelling its reader, cancels the LMM and the calls in flight.
         """
         events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
-        turn = _Turn(self, conversation, store, events.put_nowait, handed_back)
-        running = asyncio.create_task(turn.run())
+        run = self.run(conversation, store, events.put_nowait, handed_back=handed_back)
+        running = asyncio.create_task(run)
         running.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:
@@ -169,6 +169,17 @@ class Agent:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
+
+    async def run(
+        self,
+        conversation: Conversation,
+        store: ImageStore,
+        tell: Callable[[TurnEvent], None],
+        *,
+        handed_back: AbstractSet[str] = frozenset(),
+    ) -> None:
+        """As `turn`, for who would rather be told of the events; cancelling it is closing it."""
+        await _Turn(self, conversation, store, tell, handed_back).run()
 
     async def plan(self, conversation: Conversation, store: ImageStore) -> Planned:
         """The LMM's first reply to the last request; no skill is run. Raises what a turn tells."""

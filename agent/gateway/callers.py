@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Protocol
 
-from fastapi import Depends
 from fastapi.security import HTTPBearer
+from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection, Request
 
 from ...skills.errors import BadInput
@@ -84,12 +84,9 @@ class Access:
         self._clock = clock
         self._meter = Meter(clock)
         self._found: dict[bytes, tuple[KeptKey, float]] = {}
-        self._valid: tuple[dict[str, KeptKey], float] = ({}, float("-inf"))
-
-    @property
-    def local(self) -> Caller:
+        self.local = Caller(LOCAL, SCOPES, Limits.of(self._settings))
         """Whoever asks where no key is needed."""
-        return Caller(LOCAL, SCOPES, Limits.of(self._settings))
+        self._valid: tuple[dict[str, KeptKey], float] = ({}, float("-inf"))
 
     async def of_secret(self, secret: str) -> Caller:
         """The caller with this key. Raises `Unauthorized`."""
@@ -147,26 +144,33 @@ class Access:
 SESSION_CALLER = "llava_plus.caller"
 """Where in the ASGI scope `Gate` puts who sits before the browser."""
 
-_bearer = HTTPBearer(auto_error=False, bearerFormat="lp_…", description="A key of this server.")
+_BEARER = HTTPBearer(auto_error=False, bearerFormat="lp_…", description="A key of this server.")
 
 
-def caller(scope: str) -> Callable[..., Awaitable[Caller]]:
+def caller(scope: str) -> Callable[[Request], Awaitable[Caller]]:
     """A FastAPI dependency: who sent the request, with the scope, and one request counted.
 
     It raises `Unauthorized`, `Forbidden` or `TooManyRequests`.
     """
+    return _Known(scope)
 
-    async def known(request: Request, shown: Annotated[object, Depends(_bearer)]) -> Caller:
+
+class _Known(SecurityBase):
+    """A dependency that the document tells of as a key, without one of its own for that."""
+
+    def __init__(self, scope: str) -> None:
+        self.model, self.scheme_name = _BEARER.model, _BEARER.scheme_name
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> Caller:
         access: Access = request.app.state.access
         found = await access.of_request(request)
-        found.require(scope)
+        found.require(self._scope)
         access.count(found)
         announced = request.headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > found.limits.upload_bytes:
             raise TooLarge(f"this key may send {found.limits.upload_bytes:,} bytes at once")
         return found
-
-    return known
 
 
 def _named(scopes: frozenset[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 
 from .errors import error_response
 
@@ -43,6 +43,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_RAW_HEADERS = {name.lower().encode(): value.encode() for name, value in _HEADERS.items()}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE = frozenset({"same-origin", "none"})
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -57,9 +58,9 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                own = {name.lower() for name, _ in message["headers"]}
+                ours = (header for header in _RAW_HEADERS.items() if header[0] not in own)
+                message["headers"] = [*message["headers"], *ours]
             await send(message)
 
         await self._app(scope, receive, told if scope["type"] == "http" else send)

@@ -72,10 +72,9 @@ class Heard:
 
     def take(self, event: ChatEvent) -> list[Piece]:
         """Take in an event. Raises what kept the turn from an answer."""
-        pieces = []
         match event:
             case TextDelta(text):
-                pieces = [Piece(text=self._say(text))]
+                return [Piece(text=self._say(text))]
             case TextWithdrawn():
                 del self._said[self._settled :]
                 self._between = bool(self._said)
@@ -90,7 +89,7 @@ class Heard:
                 pass
         told = self._telling.of(event)
         self.skill_events += [one for one in told if one.type != "skill_progress"]
-        return [*pieces, *(Piece(skill_event=one) for one in told)]
+        return [Piece(skill_event=one) for one in told]
 
     def _say(self, text: str) -> str:
         text = f"{_STEP_BREAK}{text.lstrip()}" if self._between else text

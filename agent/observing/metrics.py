@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -86,18 +87,21 @@ class Metrics:
         )
         self._open_streams = self._gauge("http_open_streams", "Event streams that are open.")
 
-    def _counter(self, name: str, told: str, labels: Sequence[str] = ()) -> Counter:
-        return Counter(f"llava_plus_{name}", told, labels, registry=self.registry)
+    def _counter(self, name: str, told: str, labels: Sequence[str]) -> Callable[..., Counter]:
+        """Counters by the values of their labels, each of which is looked up once."""
+        return cache(Counter(f"llava_plus_{name}", told, labels, registry=self.registry).labels)
 
     def _gauge(self, name: str, told: str) -> Gauge:
         return Gauge(f"llava_plus_{name}", told, registry=self.registry)
 
     def _histogram(
         self, name: str, told: str, labels: Sequence[str], buckets: Sequence[float]
-    ) -> Histogram:
-        return Histogram(
+    ) -> Callable[..., Histogram]:
+        """As `_counter`; without labels there is one."""
+        every = Histogram(
             f"llava_plus_{name}", told, labels, registry=self.registry, buckets=buckets
         )
+        return cache(every.labels) if labels else lambda: every
 
     def turn_began(self) -> None:
         """Count a turn that now runs; `turn_ended` follows in any case."""
@@ -106,31 +110,31 @@ class Metrics:
     def turn_ended(self, state: str, seconds: float, error: str = "") -> None:
         """Count a turn that has ended; `error` is the kind of what kept it from an answer."""
         self._turns_in_flight.dec()
-        self._turns.labels(state).inc()
-        self._turn_seconds.observe(seconds)
+        self._turns(state).inc()
+        self._turn_seconds().observe(seconds)
         if error:
-            self._turn_errors.labels(error).inc()
+            self._turn_errors(error).inc()
 
     def reply_ended(
         self, model: str, outcome: str, seconds: float, *, first: float | None, usage: Usage
     ) -> None:
         """Count a reply of an LMM; `first` are the seconds to its first token, if one came."""
-        self._replies.labels(model, outcome).inc()
-        self._reply_seconds.labels(model).observe(seconds)
+        self._replies(model, outcome).inc()
+        self._reply_seconds(model).observe(seconds)
         if first is not None:
-            self._first_token_seconds.labels(model).observe(first)
-        self._prompt_tokens.labels(model).inc(usage.prompt_tokens)
-        self._cached_tokens.labels(model).inc(usage.cached_tokens)
-        self._completion_tokens.labels(model).inc(usage.completion_tokens)
+            self._first_token_seconds(model).observe(first)
+        self._prompt_tokens(model).inc(usage.prompt_tokens)
+        self._cached_tokens(model).inc(usage.cached_tokens)
+        self._completion_tokens(model).inc(usage.completion_tokens)
 
     def call_ended(self, skill: str, outcome: str, seconds: float) -> None:
         """Count a skill call that came back, however it did."""
-        self._calls.labels(skill, outcome).inc()
-        self._call_seconds.labels(skill).observe(seconds)
+        self._calls(skill, outcome).inc()
+        self._call_seconds(skill).observe(seconds)
 
     def call_refused(self, skill: str, kind: str) -> None:
         """Count a worker's refusal, after which the call waits or goes to another worker."""
-        self._refusals.labels(skill, kind).inc()
+        self._refusals(skill, kind).inc()
 
     def stream_opened(self) -> None:
         """Count an event stream; `stream_closed` follows in any case."""
@@ -142,8 +146,8 @@ class Metrics:
 
     def request_ended(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an HTTP request by the template of its route."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._request_seconds.labels(method, route).observe(seconds)
+        self._requests(method, route, str(status)).inc()
+        self._request_seconds(method, route).observe(seconds)
 
 
 def metrics_response(metrics: Metrics) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from ..worker_client import CallObserver, call_observer
 from .metrics import Metrics
 from .tracing import turn_span
 
-__all__ = ["WatchedDispatcher", "WatchedLMM", "watched_events"]
+__all__ = ["WatchedDispatcher", "WatchedLMM", "watched_turn"]
 
 OTHER = "other"
 """In the place of every name that is not known here: a client could make up any number."""
@@ -209,33 +209,30 @@ class _Ended:
     error: str = ""
 
 
-async def watched_events(
-    events: AsyncGenerator[TurnEvent, None],
+@contextmanager
+def watched_turn(
+    tell: Callable[[TurnEvent], None],
     metrics: Metrics | None,
     conversation_id: str,
     turn_id: str,
-) -> AsyncGenerator[TurnEvent, None]:
-    """The events of `Agent.turn`, the turn being counted, timed, logged and traced.
+) -> Iterator[Callable[[TurnEvent], None]]:
+    """Count, time, log and trace the turn that is run within; gives whom it is to tell of events.
 
-    One that is closed before its end counts as stopped.
+    They go on to `tell`. One that is left before its end counts as stopped.
     """
-    with _watched_turn(metrics, conversation_id, turn_id) as turn:
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, TurnFinished):
-                    turn.outcome = "failed" if event.error else "finished"
-                    turn.error = event.error.kind if event.error else ""
-                yield event
-
-
-@contextmanager
-def _watched_turn(metrics: Metrics | None, conversation_id: str, turn_id: str) -> Iterator[_Ended]:
     began, turn = time.perf_counter(), _Ended("stopped")
+
+    def watched(event: TurnEvent) -> None:
+        if isinstance(event, TurnFinished):
+            turn.outcome = "failed" if event.error else "finished"
+            turn.error = event.error.kind if event.error else ""
+        tell(event)
+
     if metrics:
         metrics.turn_began()
     with turn_span(conversation_id, turn_id) as span:
         try:
-            yield turn
+            yield watched
         except Exception as error:
             turn.outcome, turn.error = "failed", outcome_of(error)
             raise

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 from weakref import ref
 
-from sqlalchemy import bindparam, delete, exists, select
+from sqlalchemy import Connection, bindparam, delete, exists, select
 from sqlalchemy.orm import Session
 
 from ...skills.calls import SkillSpec
@@ -51,11 +51,11 @@ class Catalogues:
             self._hashes[ids] = known, [ref(spec) for spec in skills]
         return known
 
-    def take(self, session: Session, sha256: str, skills: Sequence[SkillSpec]) -> None:
+    def take(self, connection: Connection, sha256: str, skills: Sequence[SkillSpec]) -> None:
         """See that the specs are kept until a conversation of this transaction has them."""
-        if session.scalar(_THERE, {"sha256": sha256}) is None:
+        if connection.scalar(_THERE, {"sha256": sha256}) is None:
             rows = {sha256: {"sha256": sha256, "specs": _told(skills)}}
-            take_rows(session, CatalogueRow, rows)
+            take_rows(connection, CatalogueRow, rows)
 
     def read(
         self, session: Session, hashes: AbstractSet[str]

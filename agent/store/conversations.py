@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, exists, insert, or_, select
+from sqlalchemy import Connection, delete, exists, insert, or_, select
 from sqlalchemy.orm import Session
 
 from ...skills.calls import SkillSpec
@@ -40,7 +40,7 @@ class Conversations(Part):
     ) -> KeptConversation:
         """Begin a conversation; without a title it gets one from its first request."""
         kept = new_conversation(owner, skills, title=title, lmm=lmm, now=self._now())
-        await self._database.writing(partial(self._insert, kept=kept))
+        await self._database.changing(partial(self._insert, kept=kept))
         return kept
 
     async def conversation(self, id: str, owner: str) -> KeptConversation:
@@ -119,10 +119,10 @@ class Conversations(Part):
         release_bytes(session, self._artifacts, locked)
         release_catalogue(session, row.catalogue)
 
-    def _insert(self, session: Session, kept: KeptConversation) -> None:
+    def _insert(self, connection: Connection, kept: KeptConversation) -> None:
         sha256 = self._catalogues.hash(kept.skills)
-        self._catalogues.take(session, sha256, kept.skills)
-        session.execute(_INSERT, conversation_columns(kept, sha256))
+        self._catalogues.take(connection, sha256, kept.skills)
+        connection.execute(_INSERT, conversation_columns(kept, sha256))
 
     def _kept(self, session: Session, rows: Iterable[ConversationRow]) -> list[KeptConversation]:
         """The conversations of rows."""

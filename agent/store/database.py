@@ -57,6 +57,14 @@ class Database:
         with self._failing():
             return await self._transactions.write(work)
 
+    async def changing(self, work: Callable[[Connection], T]) -> T:
+        """As `writing`, for what every turn does: a session would cost as much as its statements.
+
+        Raises `StoreUnavailable`.
+        """
+        with self._failing():
+            return await self._transactions.change(work)
+
     async def migrate(self) -> None:
         """Bring the tables to the newest form; of several gateways one does it.
 
@@ -85,7 +93,7 @@ class Database:
 
 
 def take_rows(
-    session: Session,
+    connection: Connection,
     table: type[ArtifactRow] | type[CatalogueRow],
     rows: Mapping[str, Mapping[str, Any]],
 ) -> None:
@@ -99,18 +107,20 @@ def take_rows(
     wanted = sorted(rows)  # one order for all: no two can wait for each other
     locked = select(key).where(key.in_(wanted)).order_by(key).with_for_update(read=True)
     for _ in range(_TRIES):
-        _insert_new(session, table, [rows[name] for name in wanted])
-        if len(session.scalars(locked).all()) == len(wanted):
+        _insert_new(connection, table, [rows[name] for name in wanted])
+        if len(connection.scalars(locked).all()) == len(wanted):
             return
         # Somebody deleted one between the two statements: it is inserted again.
     raise StoreUnavailable(f"{table.__tablename__} change too fast: try again")
 
 
-def _insert_new(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
+def _insert_new(
+    connection: Connection, table: type[Base], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
     else:
-        session.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
+        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
 
 
 def _migrate(session: Session) -> None:

@@ -24,7 +24,6 @@ _BUSY_SECONDS = 30
 """How long a writer of SQLite waits for one of another process."""
 
 _READERS = 4
-_WRITES = "llava_plus_writes"
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -40,6 +39,9 @@ class Transactions(Protocol):
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """Run what is committed at its end, or undone after an error."""
+
+    async def change(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, without a session."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -66,9 +68,9 @@ def transactions(url: str) -> Transactions:
         ) from error
 
 
-def apart(session: Session, work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+def apart(connection: Connection, work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
     """Do in a transaction what waits for a disk or a network, so that the event loop goes on."""
-    if session.get_bind().dialect.is_async:
+    if connection.dialect.is_async:
         return await_only(asyncio.to_thread(work, *args, **options))
     return work(*args, **options)
 
@@ -91,6 +93,10 @@ class _Postgres:
         async with self._sessions.begin() as session:
             return await session.run_sync(work)
 
+    async def change(self, work: Callable[[Connection], T]) -> T:
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(work)
+
     async def close(self) -> None:
         await self._engine.dispose()
 
@@ -107,14 +113,10 @@ class _Sqlite:
         if url.database in (None, "", ":memory:"):
             raise ArgumentError("a database in memory is gone with its connection: name a file")
         _make_folder(Path(str(url.database)).parent)
-        engine = create_engine(
-            url.set(drivername="sqlite+pysqlite"), connect_args={"timeout": _BUSY_SECONDS}
-        )
-        _set_up(engine)
-        self._engine = engine
-        self._reads = sessionmaker(engine, expire_on_commit=False)
-        writing = engine.execution_options(**{_WRITES: True})
-        self._writes = sessionmaker(writing, expire_on_commit=False)
+        self._reading = _sqlite_engine(url, begin="BEGIN")
+        self._writing = _sqlite_engine(url, begin="BEGIN IMMEDIATE")
+        self._reads = sessionmaker(self._reading, expire_on_commit=False)
+        self._writes = sessionmaker(self._writing, expire_on_commit=False)
         self._readers = ThreadPoolExecutor(_READERS, "store-reader")
         self._writer = ThreadPoolExecutor(1, "store-writer")
 
@@ -132,10 +134,18 @@ class _Sqlite:
 
         return await asyncio.get_running_loop().run_in_executor(self._writer, transaction)
 
+    async def change(self, work: Callable[[Connection], T]) -> T:
+        def transaction() -> T:
+            with self._writing.begin() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, transaction)
+
     async def close(self) -> None:
         for threads in (self._readers, self._writer):
             await asyncio.to_thread(threads.shutdown)
-        self._engine.dispose()
+        for engine in (self._reading, self._writing):
+            engine.dispose()
 
 
 def _make_folder(folder: Path) -> None:
@@ -145,8 +155,11 @@ def _make_folder(folder: Path) -> None:
         raise StoreUnavailable(f"the folder {folder} cannot be made: {error.strerror}") from error
 
 
-def _set_up(engine: Engine) -> None:
-    """Readers beside one writer (WAL), and transactions that begin where SQLAlchemy says."""
+def _sqlite_engine(url: URL, *, begin: str) -> Engine:
+    """Readers beside one writer (WAL); a connection is lent for one transaction, begun so."""
+    engine = create_engine(
+        url.set(drivername="sqlite+pysqlite"), connect_args={"timeout": _BUSY_SECONDS}
+    )
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, record: object) -> None:
@@ -163,7 +176,9 @@ def _set_up(engine: Engine) -> None:
                 raise
         cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    # An event of the pool: one of the engine would make each statement look for listeners.
+    @event.listens_for(engine, "checkout")
+    def lend(connection: Any, record: object, lent: object) -> None:
+        connection.execute(begin)
+
+    return engine

@@ -38,7 +38,7 @@ class Files(Part):
         )
 
         def add(session: Session) -> KeptFile:
-            take_bytes(session, self._artifacts, {row.artifact: data})
+            take_bytes(session.connection(), self._artifacts, {row.artifact: data})
             session.add(row)
             return kept_file(row)
 

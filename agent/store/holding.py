@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import delete, exists, or_, select
+from sqlalchemy import Connection, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from .artifacts import Artifacts
@@ -19,12 +19,12 @@ from .tables import ArtifactRow, FileRow, LinkRow
 __all__ = ["lock_bytes", "release_bytes", "take_bytes"]
 
 
-def take_bytes(session: Session, artifacts: Artifacts, contents: Mapping[str, bytes]) -> None:
+def take_bytes(connection: Connection, artifacts: Artifacts, contents: Mapping[str, bytes]) -> None:
     """Keep bytes by their hash; what is to hold them is inserted in the same transaction."""
     rows = {sha256: {"sha256": sha256, "size": len(data)} for sha256, data in contents.items()}
-    take_rows(session, ArtifactRow, rows)
+    take_rows(connection, ArtifactRow, rows)
     for sha256, data in contents.items():
-        apart(session, artifacts.put, sha256, data)
+        apart(connection, artifacts.put, sha256, data)
 
 
 def lock_bytes(session: Session, hashes: Iterable[str]) -> list[str]:
@@ -45,4 +45,4 @@ def release_bytes(session: Session, artifacts: Artifacts, locked: list[str]) -> 
     found = (session.scalars(loose)).all()
     session.execute(delete(ArtifactRow).where(ArtifactRow.sha256.in_(found)))
     for sha256 in found:
-        apart(session, artifacts.remove, sha256)
+        apart(session.connection(), artifacts.remove, sha256)

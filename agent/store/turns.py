@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, case, insert, select, update
+from sqlalchemy import Connection, bindparam, case, insert, select, update
 from sqlalchemy.orm import Session
 
 from ...model.conversation import Conversation
@@ -116,12 +116,12 @@ class Turns(Conversations):
         kept = replace(empty, title=first_request(grown.messages), head=turn.id)
         columns = turn_columns(turn, grown, now + _LEASE)
 
-        def write(session: Session) -> None:
-            self._insert(session, kept)
-            self._keep_bytes(session, kept.id, grown, images)
-            session.execute(_BEGIN, columns)
+        def write(connection: Connection) -> None:
+            self._insert(connection, kept)
+            self._keep_bytes(connection, kept.id, grown, images)
+            connection.execute(_BEGIN, columns)
 
-        await self._database.writing(write)
+        await self._database.changing(write)
         return kept, turn
 
     async def begin(
@@ -143,14 +143,14 @@ class Turns(Conversations):
         turn = begun_turn(new_id("turn"), conversation, grown, parent=parent, created=now)
         columns = turn_columns(turn, grown, now + _LEASE)
 
-        def write(session: Session) -> None:
-            _grow(session, turn, owner)
+        def write(connection: Connection) -> None:
+            _grow(connection, turn, owner)
             if parent is not None:
-                _check_parent(session, parent, conversation)
-            self._keep_bytes(session, conversation, grown, images)
-            session.execute(_BEGIN, columns)
+                _check_parent(connection, parent, conversation)
+            self._keep_bytes(connection, conversation, grown, images)
+            connection.execute(_BEGIN, columns)
 
-        await self._database.writing(write)
+        await self._database.changing(write)
         return turn
 
     async def finish(
@@ -180,20 +180,20 @@ class Turns(Conversations):
         problem = error.model_dump() if error else None
         columns = {**told(grown), **ended, "error": problem, "lease_until": None}
 
-        def write(session: Session) -> KeptTurn:
-            conversation = _touch(session, turn, owner, now)
-            self._keep_bytes(session, conversation, grown, images)
-            begun = session.execute(_END, {"turn": turn, **columns}).one()
+        def write(connection: Connection) -> KeptTurn:
+            conversation = _touch(connection, turn, owner, now)
+            self._keep_bytes(connection, conversation, grown, images)
+            begun = connection.execute(_END, {"turn": turn, **columns}).one()
             return begun_turn(turn, conversation, grown, **begun._mapping, **ended, error=error)
 
-        return await self._database.writing(write)
+        return await self._database.changing(write)
 
     async def renew(self, turns: Collection[str]) -> None:
         """Say that these turns still run."""
         until = self._now() + _LEASE
         running = TurnRow.id.in_(sorted(turns)), TurnRow.state == TurnState.RUNNING
         longer = update(TurnRow).where(*running).values(lease_until=until)
-        await self._database.writing(lambda session: session.execute(longer).close())
+        await self._database.changing(lambda connection: connection.execute(longer).close())
 
     async def vote(self, turn: str, owner: str, vote: Vote | None, comment: str = "") -> KeptTurn:
         """Keep what the person thinks of a turn, in place of what they thought before."""
@@ -206,42 +206,47 @@ class Turns(Conversations):
         return await self._database.writing(write)
 
     def _keep_bytes(
-        self, session: Session, conversation: str, grown: Grown, images: ImageStore
+        self, connection: Connection, conversation: str, grown: Grown, images: ImageStore
     ) -> None:
         """Keep the bytes of new images, held by the conversation, whose row is locked."""
         refs = {ref.sha256: ref for ref in grown.images.values()}
         if not refs:
             return
         links = select(LinkRow.artifact).where(LinkRow.conversation == conversation)
-        for sha256 in session.scalars(links.where(LinkRow.artifact.in_(sorted(refs)))):
+        for sha256 in connection.scalars(links.where(LinkRow.artifact.in_(sorted(refs)))):
             del refs[sha256]
         contents = {sha256: _data(images, ref) for sha256, ref in refs.items()}
-        take_bytes(session, self._artifacts, contents)
-        for sha256, ref in refs.items():
-            facts = ref.model_dump(include={"media_type", "width", "height"})
-            session.add(LinkRow(conversation=conversation, artifact=sha256, **facts))
+        take_bytes(connection, self._artifacts, contents)
+        held = [_link(conversation, ref) for ref in refs.values()]
+        if held:
+            connection.execute(insert(LinkRow), held)
 
 
-def _grow(session: Session, turn: KeptTurn, owner: str) -> None:
+def _link(conversation: str, ref: ImageRef) -> dict[str, Any]:
+    facts = ref.model_dump(include={"media_type", "width", "height"})
+    return {"conversation": conversation, "artifact": ref.sha256, **facts}
+
+
+def _grow(connection: Connection, turn: KeptTurn, owner: str) -> None:
     """Lock the conversation of a new turn, whose head it now is. Raises `NotKept`."""
     title = first_request(turn.messages)
     new = {"turn": turn.id, "now": turn.created, "request": title, "words": sought([title])}
     mine = {"conversation": turn.conversation, "whose": owner}
-    found = session.scalar(_GROW, {**mine, **new}) if sane(turn.conversation) else None
+    found = connection.scalar(_GROW, {**mine, **new}) if sane(turn.conversation) else None
     if found is None:
         raise NotKept(f"you have no conversation {turn.conversation!r}")
 
 
-def _check_parent(session: Session, parent: str, conversation: str) -> None:
-    found = session.scalar(_OF_TURN, {"turn": parent}) if sane(parent) else None
+def _check_parent(connection: Connection, parent: str, conversation: str) -> None:
+    found = connection.scalar(_OF_TURN, {"turn": parent}) if sane(parent) else None
     if found != conversation:
         raise NotKept(f"the conversation {conversation} has no turn {parent!r}")
 
 
-def _touch(session: Session, turn: str, owner: str, now: datetime) -> str:
+def _touch(connection: Connection, turn: str, owner: str, now: datetime) -> str:
     """Lock the conversation of a turn, which changes now; its id. Raises `NotKept`."""
     mine = {"turn": turn, "whose": owner, "now": now}
-    found: str | None = session.scalar(_TOUCH, mine) if sane(turn) else None
+    found: str | None = connection.scalar(_TOUCH, mine) if sane(turn) else None
     if found is None:
         raise NotKept(f"you have no turn {turn!r}")
     return found

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from fastapi.responses import StreamingResponse
 from llava_plus.agent.call_scope import CallScope
 from llava_plus.agent.dispatcher import Dispatcher, HttpDispatcher, LocalDispatcher
 from llava_plus.agent.fleet import start_fleet
-from llava_plus.agent.loop import Agent, TextDelta, TurnFinished
+from llava_plus.agent.loop import Agent, TextDelta, TurnEvent, TurnFinished
 from llava_plus.agent.observing.http import CountedRequests
 from llava_plus.agent.observing.logs import setup_logging
 from llava_plus.agent.observing.metrics import Metrics, metrics_response
 from llava_plus.agent.observing.tracing import current_turn, setup_tracing, turn_span
-from llava_plus.agent.observing.watched import WatchedDispatcher, WatchedLMM, watched_events
+from llava_plus.agent.observing.watched import WatchedDispatcher, WatchedLMM, watched_turn
 from llava_plus.model.conversation import AssistantMessage, Conversation
 from llava_plus.model.lmm import LMM, Event, Replied, Usage
 from llava_plus.model.scripted import Scripted, ScriptedLMM
@@ -128,15 +127,22 @@ class Observed:
         """Take a turn, or leave it at an event of a kind."""
         store = ImageStore()
         asked = Conversation(skills=tuple(await self.dispatcher.specs())).ask("my secret request")
-        turn = self.agent.turn(asked, store)
         ids = "conv_1", f"turn_{next(self.numbers)}"
-        async with aclosing(watched_events(turn, self.metrics, *ids)) as events:
-            async for event in events:
-                if isinstance(event, TurnFinished):
-                    return event
+        events: asyncio.Queue[TurnEvent] = asyncio.Queue()
+
+        async def run() -> None:
+            with watched_turn(events.put_nowait, self.metrics, *ids) as watched:
+                await self.agent.run(asked, store, watched)
+
+        running = asyncio.create_task(run())
+        try:
+            while not isinstance(event := await events.get(), TurnFinished):
                 if stop_at and isinstance(event, stop_at):
                     return None
-        raise AssertionError("a turn has an end")
+            return event
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
 
     def figure(self, name: str, **labels: str) -> float:
         return figure(self.metrics, name, **labels)
