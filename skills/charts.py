@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -230,5 +231,8 @@ def _picture(figure: Figure) -> Image:
     from PIL import Image as Pillow
 
     canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():
+        # A letter that none of the fonts has is drawn as a box, as everywhere else.
+        warnings.filterwarnings("ignore", r"Glyph \d+")
+        canvas.draw()
     return Pillow.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -86,6 +86,11 @@ def test_text_is_shown_as_it_is(plot: Plot, title: str) -> None:
     assert (plain != picture).any()
 
 
+@pytest.mark.parametrize("letter", ["\x00", "\ue000", "\U000e0001"])
+def test_a_letter_that_no_font_has_is_drawn_all_the_same(plot: Plot, letter: str) -> None:
+    chart(plot, "bar", [1, 3], x=["few", f"ma{letter}ny"], title=letter)
+
+
 def test_a_dollar_sign_is_one(plot: Plot) -> None:
     pictures = [chart(plot, "line", [1, 2], title=title)[1] for title in ("$5$", "5")]
     assert (pictures[0] != pictures[1]).any()
