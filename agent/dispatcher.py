@@ -154,7 +154,7 @@ class HttpDispatcher:
             pauses = [refusal.retry_after for refusal in refusals if isinstance(refusal, TooBusy)]
             told = "; ".join(map(str, refusals))
             if not pauses:
-                raise WorkerUnavailable(told)
+                raise WorkerUnavailable(f"{call.use.name!r} cannot be run now: {told}")
             if min(pauses) >= call.seconds_left():
                 raise DeadlineExceeded(f"no worker was free before the deadline: {told}")
             await asyncio.sleep(min(pauses))
@@ -168,7 +168,8 @@ class HttpDispatcher:
         if not offering:
             silent = [worker.trouble for worker in self._workers if worker.specs is None]
             if silent:
-                raise WorkerUnavailable("; ".join(map(str, silent)))
+                told = "; ".join(map(str, silent))
+                raise WorkerUnavailable(f"{name!r} cannot be run now: {told}")
             known = sorted({name for worker in self._workers for name in worker.specs or ()})
             raise UnknownSkill(f"there is no skill {name!r}; there is: {', '.join(known)}")
         return sorted(offering, key=lambda worker: worker.rank(call))

@@ -27,6 +27,8 @@ CSS = """
 #tools > .block > .label-wrap { padding: 4px 10px; font-size: var(--text-sm); gap: 6px; }
 #tools > .block:has(> .label-wrap.open) { flex: 1 1 100%; order: 1; padding: 0 8px 8px; }
 #tools button.sm { padding: 5px 10px; font-size: var(--text-sm); font-weight: 400; }
+#tools > button.sm { background: var(--block-background-fill); font-size: var(--text-md);
+  border: 1px solid var(--block-border-color); }
 #kind .wrap { flex-direction: row; }
 #main > .form { flex: none; overflow: visible; }
 .picks .wrap { flex-direction: column; flex-wrap: nowrap; gap: 2px; }

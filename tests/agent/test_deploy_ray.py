@@ -305,7 +305,9 @@ async def test_an_update_without_room_tells_what_it_asks_for_and_ends_in_time(
         assert re.search(r"skills \(.*1 starting.*; each asks for 1000 CPU, 0 GPU\)", line)
         assert re.search(r"free in the cluster: [\d.]+ CPU, 0 GPU", line)
     assert "does not run after 15 s" in error
-    assert (await dispatch(cluster.dispatcher(), "climb", {"steps": 1})).text == "there"
+    there = cluster.dispatcher()
+    assert (await dispatch(there, "climb", {"steps": 1})).text == "there"
+    await there.aclose()
 
 
 @pytest.mark.parametrize(

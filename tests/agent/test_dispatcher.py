@@ -383,7 +383,8 @@ async def test_a_dead_worker_is_named() -> None:
     async with http(url) as dispatcher:
         with pytest.raises(WorkerUnavailable, match=f"worker {url} cannot be reached"):
             await dispatcher.specs()
-        with pytest.raises(WorkerUnavailable, match=f"worker {url} cannot be reached"):
+        told = f"'noop' cannot be run now: worker {url} cannot be reached"
+        with pytest.raises(WorkerUnavailable, match=told):
             await dispatch(dispatcher, "noop")
 
 

@@ -237,8 +237,11 @@ def test_a_conversation_is_renamed_flagged_and_deleted_with_its_pictures(
     assert shown(own), "gradio keeps the upload"
     tab.chat.get_by_label("Feedback").focus()
     tab.chat.get_by_role("button", name="Flag").click()
-    tab.find("#comment textarea, #comment input").fill("not my picture")
-    tab.find("#comment textarea, #comment input").press("Enter")
+    comment = tab.find("#comment textarea, #comment input")
+    expect(comment).to_be_visible()
+    tab.page.wait_for_timeout(500)  # the field is emptied after it is shown
+    comment.fill("not my picture")
+    comment.press("Enter")
     expect(tab.find("#comment")).not_to_be_visible()
     [turn] = server.turns()
     assert (turn.vote, turn.comment) == (Vote.FLAG, "not my picture")

@@ -22,6 +22,7 @@ from typing import Any
 
 from llava_plus.model.conversation import AssistantMessage, Conversation, SkillMessage, UserMessage
 from llava_plus.model.conversion.chat import STYLES, chat_template
+from llava_plus.model.llava_plus.turns import EMOJI_KEYS
 from llava_plus.model.rendering import ChatRenderer, Rendered
 from llava_plus.skills import ImageRef, SkillResult, SkillSpec, SkillUse
 from rich.console import Console
@@ -31,7 +32,8 @@ from transformers import LlamaTokenizer
 
 ROOT = Path(__file__).parents[2]
 TEXT = " ".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
-WORDS = [word for word in TEXT.split() if "<" not in word and "ASSISTANT" not in word]
+CONTROL = ["<", "ASSISTANT", *EMOJI_KEYS]
+WORDS = [word for word in TEXT.split() if not any(sign in word for sign in CONTROL)]
 SKILLS = tuple(
     SkillSpec(
         name=f"skill_{number}",
@@ -89,7 +91,7 @@ def conversation(number: int, say: Say, *, skills: Sequence[SkillSpec] = ()) -> 
     for turn in range(dice.randint(1, 3)):
         chat = chat.ask(say(dice, 6, 20) + "?", [] if turn else [image])
         if dice.random() < 0.8:
-            use = SkillUse(id="c", name="grounding_dino", arguments={"caption": say(dice, 1, 4)})
+            use = SkillUse(id="c", name="skill_0", arguments={"caption": say(dice, 1, 4)})
             thoughts = say(dice, 8, 25)
             chat = chat.reply(
                 AssistantMessage(thoughts=thoughts, text=say(dice, 6, 12), skill_uses=(use,))
@@ -122,11 +124,15 @@ def tokenizer() -> LlamaTokenizer:
 
 
 def turns(chat: Conversation) -> list[str]:
-    """What the person and the assistant say in turn, as LLaVA-Plus writes it."""
+    """What the person and the assistant say in turn, as LLaVA-Plus writes it.
+
+    Where skills are told, images have names for them to take.
+    """
     said, question = [], ""
     for message in chat.messages:
         if isinstance(message, UserMessage):
-            question = "".join(f"{handle}\n" for handle in message.images) + message.text
+            names = message.images if chat.skills else ()
+            question = "".join(f"{name}\n" for name in names) + message.text
             said.append("<image>\n" * len(message.images) + question)
         elif isinstance(message, SkillMessage):
             asked = f"Please summarize the model outputs and answer my first question: {question}"
@@ -139,7 +145,7 @@ def turns(chat: Conversation) -> list[str]:
 def reply_text(message: AssistantMessage) -> str:
     """A reply with its thoughts, as LLaVA-Plus writes it."""
     actions = [{"API_name": u.name, "API_params": u.arguments} for u in message.skill_uses]
-    written = json.dumps(actions, ensure_ascii=False)
+    written = json.dumps(actions)
     thoughts, text = message.thoughts.strip(), message.text.strip()
     return f'"thoughts🤔" {thoughts}\n"actions🚀" {written}\n"value👉" {text}\n'
 
@@ -171,7 +177,8 @@ def retokenised(words_of: LlamaTokenizer, text: str) -> tuple[list[int], list[in
         labels[at : at + masked] = [IGNORED] * masked
         at += len(tokens(turn))
     labels[at:] = [IGNORED] * len(labels[at:])
-    total = sum(token != words_of.pad_token_id for token in ids)
+    padding = words_of.pad_token_id
+    total = sum(token != padding for token in ids)
     return ids, labels if at == total else [IGNORED] * len(ids)
 
 
@@ -181,9 +188,10 @@ def is_exact(renderer: ChatRenderer, chat: Conversation, rendered: Rendered) -> 
     learned = [
         renderer.tokenizer.decode([token for _, token in run]) for is_on, run in marked if is_on
     ]
-    replies = [m for m in chat.messages if isinstance(m, AssistantMessage)]
-    texts = [reply_text(reply) for reply in replies]
-    return learned == [renderer.control.neutralise(text) + END for text in texts]
+    said = (message for message in chat.messages if isinstance(message, AssistantMessage))
+    replies = [message.model_dump(mode="json") for message in said]
+    harmless = map(AssistantMessage.model_validate, renderer.control.neutralise_all(replies))
+    return learned == [reply_text(reply) + END for reply in harmless]
 
 
 def records_per_second(work: Callable[[Any], object], values: Sequence[Any]) -> float:
