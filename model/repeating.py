@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from ..skills.calls import SkillUse
+from ..skills.skill import is_handle
 from .conversation import AssistantMessage, Message, SkillMessage
 
 __all__ = ["made_before"]
@@ -26,14 +26,10 @@ def made_before(uses: Sequence[SkillUse], turn: Sequence[Message]) -> bool:
             made += message.skill_uses
         elif isinstance(message, SkillMessage):
             use = next(use for use in reversed(made) if use.id == message.result.id)
-            if taken := next(filter(_is_image, use.arguments.values()), None):
+            if taken := next(filter(is_handle, use.arguments.values()), None):
                 origins |= dict.fromkeys(message.images, _traced(taken, origins))
     known = [(use.name, _traced(use.arguments, origins)) for use in made]
     return bool(uses) and all((use.name, _traced(use.arguments, origins)) in known for use in uses)
-
-
-def _is_image(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"img_\d+", value) is not None
 
 
 def _traced(value: Any, origins: dict[str, Any]) -> Any:

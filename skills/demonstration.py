@@ -6,7 +6,6 @@ them; `check_demonstrations` holds both to the skill's spec.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .calls import SkillSpec
 from .errors import BadConfiguration, BadSkillUse
 from .geometry import Mask
-from .skill import HANDLE_PATTERNS, Skill
+from .skill import HANDLE_PATTERNS, Skill, is_handle
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -110,8 +109,7 @@ def checked_call(skill: Skill, shown: Demonstration) -> dict[str, Any]:
 
 def handles_needed(call: Mapping[str, Any], kind: Literal["image", "mask"]) -> list[str]:
     """The handles of a kind that have to be there for a call: all up to the last that it names."""
-    pattern = re.compile(HANDLE_PATTERNS[kind])
-    named = [text for text in texts_in(call) if pattern.match(text)]
+    named = [text for text in texts_in(call) if is_handle(text, kind)]
     stem = {"image": "img", "mask": "mask"}[kind]
     last = max((int(handle.rpartition("_")[2]) for handle in named), default=0)
     return [f"{stem}_{number}" for number in range(1, last + 1)]

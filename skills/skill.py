@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeGuard, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import core_schema
@@ -23,9 +24,22 @@ if TYPE_CHECKING:
 
     from .demonstration import Demonstration
 
-__all__ = ["HANDLE_PATTERNS", "Image", "ImageArgument", "MaskArgument", "Skill", "SkillOutput"]
+__all__ = [
+    "HANDLE_PATTERNS",
+    "Image",
+    "ImageArgument",
+    "MaskArgument",
+    "Skill",
+    "SkillOutput",
+    "is_handle",
+]
 
 HANDLE_PATTERNS = {"image": r"^img_[0-9]{1,4}$", "mask": r"^mask_[0-9]{1,4}$"}
+
+
+def is_handle(value: Any, kind: Literal["image", "mask"] = "image") -> TypeGuard[str]:
+    """Whether an argument is a handle of an image or a mask (`img_1`, `mask_1`), there or not."""
+    return isinstance(value, str) and re.fullmatch(HANDLE_PATTERNS[kind], value) is not None
 
 
 @dataclass(frozen=True)

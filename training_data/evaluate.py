@@ -21,7 +21,7 @@ from ..model.lmm import LMM, Event
 from ..skills.calls import Artifact, SkillResult, SkillSpec, SkillUse
 from ..skills.errors import BadInput
 from ..skills.images import ImageStore
-from ..skills.skill import describe_validation
+from ..skills.skill import describe_validation, is_handle
 from ..skills.wording import segments_text, singular
 from .bank import numbered_lines
 from .catalogue import catalogue
@@ -309,12 +309,8 @@ def _comparable(arguments: dict[str, Any], wanted: dict[str, Any]) -> dict[str, 
     return {
         key: _normal(value)
         for key, value in arguments.items()
-        if key in wanted or not _is_image(value)
+        if key in wanted or not is_handle(value)
     }
-
-
-def _is_image(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"img_\d+", value) is not None
 
 
 def _normal(value: Any) -> Any:

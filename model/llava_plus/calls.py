@@ -6,18 +6,17 @@ because its web page adds the first image, the mask of an earlier call, and what
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from ...skills.calls import SkillSpec, SkillUse
 from ...skills.discovery import installed_skills, load_skill
 from ...skills.errors import BadInput
 from ...skills.peer_wire import caption_of, labels_in
-from ...skills.skill import HANDLE_PATTERNS, tidy_schema
+from ...skills.skill import is_handle, tidy_schema
 from ..conversation import Marks
 
 __all__ = [
@@ -38,7 +37,11 @@ __all__ = [
 
 Values = Mapping[str, Any]
 
-_HANDLES = ("image", "reference", "mask")
+_HANDLES: dict[str, Literal["image", "mask"]] = {
+    "image": "image",
+    "reference": "image",
+    "mask": "mask",
+}
 _PLACES: Values = {"type": "array", "items": {"type": "array"}, "minItems": 1}
 _SENTENCE: Values = {"type": "string", "minLength": 1}
 _WRAPPED: Values = {
@@ -249,7 +252,7 @@ def read_params(call: Call, params: Values, scene: Scene) -> CallRead:
         if known.param in rest and known.argument not in arguments:
             arguments[known.argument] = _read(known, rest.pop(known.param))
     for name in call.filled:
-        if name in _HANDLES and name in rest and not _is_handle(name, rest[name]):
+        if name in _HANDLES and name in rest and not is_handle(rest[name], _HANDLES[name]):
             del rest[name]  # such as `<imagepath>`
             placeholder = True
         arguments.setdefault(name, rest.pop(name, scene.given(name)))
@@ -259,11 +262,6 @@ def read_params(call: Call, params: Values, scene: Scene) -> CallRead:
     _check_whole(call, ordered)
     unknown = (f"API_params.{name}" for name in rest if name not in call.implied)
     return CallRead(ordered, placeholder, tuple(unknown))
-
-
-def _is_handle(argument: str, value: Any) -> bool:
-    kind = "mask" if argument == "mask" else "image"
-    return isinstance(value, str) and re.match(HANDLE_PATTERNS[kind], value) is not None
 
 
 def _has_background(labels: Any) -> bool:

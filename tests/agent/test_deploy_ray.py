@@ -269,17 +269,23 @@ async def test_a_process_killed_under_load_costs_no_call(cluster: Cluster, deplo
     assert killed not in replicas(deployment)
 
 
+async def updated(cluster: Cluster, *arguments: str) -> tuple[int | None, str, str]:
+    """How `deploy ray` ended on a cluster that runs already, and what it wrote to both outputs."""
+    process = await asyncio.create_subprocess_exec(
+        *command("--address", cluster.address, *arguments),
+        env=cluster.env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(SECONDS):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
 @needs_ray
 async def test_an_update_under_load_costs_no_call(cluster: Cluster) -> None:
     old = replicas("")
     async with Load(cluster) as load:
-        update = await asyncio.create_subprocess_exec(
-            *command("--address", cluster.address, "--cpus", "0.5"),
-            env=cluster.env, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        async with asyncio.timeout(SECONDS):
-            told, _ = await update.communicate()
-        assert update.returncode == 0
+        ended, told, _ = await updated(cluster, "--cpus", "0.5")
+        assert ended == 0
         assert json.loads(told) == {"url": cluster.url, "cluster": cluster.address}
         await load.more(3)
     deadline = time.monotonic() + 60
@@ -293,14 +299,9 @@ async def test_an_update_under_load_costs_no_call(cluster: Cluster) -> None:
 async def test_an_update_without_room_tells_what_it_asks_for_and_ends_in_time(
     cluster: Cluster,
 ) -> None:
-    update = await asyncio.create_subprocess_exec(
-        *command("--address", cluster.address, "--cpus", "1000", "--timeout", "15"),
-        env=cluster.env, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    async with asyncio.timeout(SECONDS):
-        _, told = await update.communicate()
-    assert update.returncode == 1
-    waited, error = told.decode().strip().splitlines()[-2:]
+    ended, _, told = await updated(cluster, "--cpus", "1000", "--timeout", "15")
+    assert ended == 1
+    waited, error = told.strip().splitlines()[-2:]
     for line in (waited, error):
         assert re.search(r"skills \(.*1 starting.*; each asks for 1000 CPU, 0 GPU\)", line)
         assert re.search(r"free in the cluster: [\d.]+ CPU, 0 GPU", line)

@@ -17,7 +17,7 @@ from ...model.conversation import Marks
 from ...model.llava_plus.literals import read_literal
 from ...skills.calls import SkillSpec, SkillUse
 from ...skills.geometry import Mask
-from ...skills.skill import describe_validation
+from ...skills.skill import describe_validation, is_handle
 from .draft import Draft
 from .imported import Imported, Raw, Reason, Refusal, Repair
 from .llava_plus_turns import IMAGE, plain_text, without_images
@@ -129,7 +129,7 @@ class _Reading:
         """The file of an image part: its own, or the next one of the record."""
         own = part.get("image_url") or part.get("image") or part.get("path")
         own = own.get("url") if isinstance(own, dict) else own
-        if isinstance(own, str) and not re.fullmatch(r"img_\d+", own):
+        if isinstance(own, str) and not is_handle(own):
             return own
         if not self._files:
             raise Refusal(Reason.IMAGE_NOT_GIVEN, "it shows more images than it names")
