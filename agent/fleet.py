@@ -19,8 +19,7 @@ import httpx
 from pydantic import ValidationError
 
 from ..skills.errors import BadConfiguration, WorkerUnavailable
-from ..skills.wire import Readiness
-from ..skills.worker import SECRET_VARIABLE
+from ..skills.wire import SECRET_VARIABLE, Readiness
 from .dispatcher import HttpDispatcher
 
 __all__ = ["Fleet", "start_fleet"]

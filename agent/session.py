@@ -187,7 +187,7 @@ async def _open_dispatcher(
     options: SessionOptions, device: str, unfamiliar: AbstractSet[str], stack: AsyncExitStack
 ) -> Dispatcher:
     if options.workers:
-        from ..skills.worker import SECRET_VARIABLE
+        from ..skills.wire import SECRET_VARIABLE
         from .dispatcher import HttpDispatcher
 
         secret = os.environ.get(SECRET_VARIABLE)

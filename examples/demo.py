@@ -1,17 +1,22 @@
 """What `make demo` shows: requests on real images, answered by the embedded model and real skills.
 
 The photograph is the portrait of Grace Hopper that comes inside matplotlib (US Navy, public
-domain); the sign is drawn here. Every answer comes from `llava-plus ask`.
+domain); the sign is drawn here. Every answer is that of `llava-plus ask IMAGE REQUEST`, which
+would load the model anew for each; here one session takes all the turns.
 """
 
 from __future__ import annotations
 
-import subprocess
+import asyncio
 import sys
 import time
 from pathlib import Path
 
 import click
+from llava_plus.agent.commands.narrator import Narrator
+from llava_plus.agent.commands.requests import Asked, Request, answer_request
+from llava_plus.agent.outputs import Outputs
+from llava_plus.agent.session import SessionOptions, open_session
 from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
@@ -32,15 +37,32 @@ def main() -> int:
     photograph = get_sample_data("grace_hopper.jpg", asfileobj=False)
     Image.open(photograph).save(OUT / "portrait.jpg", quality=92)
     draw_sign().save(OUT / "sign.png")
+    failed = asyncio.run(answer_all())
+    if failed:
+        click.echo(f"\n{failed} requests failed.")
+        return 1
+    click.echo(f"\nThe pictures are in {OUT}/. Ask about your own, or open the chat:")
+    click.echo('  .venv/bin/llava-plus ask PICTURE "What does it say?"\n  make serve')
+    return 0
+
+
+async def answer_all() -> int:
+    """Answer the requests, each in a conversation of its own; gives how many failed."""
     failed = 0
-    for image, request in REQUESTS:
-        click.secho(f'\n$ llava-plus ask {OUT / image} "{request}"', bold=True)
-        started = time.monotonic()
-        command = ["-m", "llava_plus.agent", "ask", "--out", str(OUT), str(OUT / image), request]
-        failed += subprocess.run([sys.executable, *command], check=False).returncode != 0
-        click.secho(f"({time.monotonic() - started:.1f} s, start-up included)", dim=True)
-    click.echo(f"\nThe pictures are in {OUT}/." if not failed else f"\n{failed} requests failed.")
-    return 1 if failed else 0
+    began = time.monotonic()
+    async with open_session(SessionOptions(lmm="embedded")) as session:
+        click.secho(f"(model and skills ready after {time.monotonic() - began:.1f} s)", dim=True)
+        for image, words in REQUESTS:
+            click.secho(f"\n{OUT / image}: {words}", bold=True)
+            request = Request(request=words, images=(OUT / image,))
+            asked = Asked.of(request, plan=False).offering(session.skills)
+            outputs = Outputs(OUT, Path(image).stem)
+            answered = await answer_request(asked, session, outputs, Narrator())
+            click.secho(f"({answered.report['timings']['seconds']:.1f} s)", dim=True)
+            if answered.error:
+                click.secho(f"error: {answered.error}", fg="red", err=True)
+                failed += 1
+    return failed
 
 
 def draw_sign() -> Image.Image:

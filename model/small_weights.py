@@ -102,8 +102,11 @@ def open_small(kind: Any, folder: Path) -> PreTrainedModel:
     Raises `BadConfiguration` as `load_small` does, and what transformers raises for a bad folder.
     """
     from transformers import AutoConfig, GenerationConfig
+    from transformers.initialization import no_init_weights
 
-    model: PreTrainedModel = kind.from_config(AutoConfig.from_pretrained(folder))
+    config = AutoConfig.from_pretrained(folder)
+    with no_init_weights():  # drawing numbers that are overwritten takes longer than all the rest
+        model: PreTrainedModel = kind.from_config(config)
     load_small(model, folder)
     if model.can_generate():
         model.generation_config = GenerationConfig.from_pretrained(folder)

@@ -24,6 +24,7 @@ from .progress import Progress
 __all__ = [
     "DEADLINE_HEADER",
     "MAX_REQUEST_BYTES",
+    "SECRET_VARIABLE",
     "STREAM_TYPE",
     "AnswerLost",
     "BadSecret",
@@ -47,6 +48,10 @@ __all__ = [
     "known_class",
     "status_of",
 ]
+
+SECRET_VARIABLE = "LLAVA_PLUS_WORKER_SECRET"
+"""Environment variable with what callers have to show; an argument would show in the process list.
+"""
 
 DEADLINE_HEADER = "X-Deadline-Seconds"
 """How many seconds the caller still waits; a span, because two machines' clocks differ."""

@@ -44,6 +44,7 @@ from .streaming import answer_in_lines, unless_gone, wants_lines
 from .wire import (
     DEADLINE_HEADER,
     MAX_REQUEST_BYTES,
+    SECRET_VARIABLE,
     BadSecret,
     CallRequest,
     ImagesMissing,
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
 __all__ = [
     "COLLECTOR_VARIABLE",
     "LOOPBACK",
-    "SECRET_VARIABLE",
     "create_app",
     "listen",
     "main",
@@ -80,9 +80,6 @@ __all__ = [
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Hosts that only this machine reaches."""
-
-SECRET_VARIABLE = "LLAVA_PLUS_WORKER_SECRET"
-"""Environment variable with the secret; an argument would show in the process list."""
 
 COLLECTOR_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 """Environment variable of OpenTelemetry with the address to which `serve` sends spans."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...skills.worker import LOOPBACK, SECRET_VARIABLE
+from ...skills.wire import SECRET_VARIABLE
+from ...skills.worker import LOOPBACK
 
 if TYPE_CHECKING:
     from ..deploy.ray_settings import RaySettings

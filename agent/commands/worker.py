@@ -7,7 +7,8 @@ import os
 import click
 
 from ...skills.readiness import usable_skills
-from ...skills.worker import LOOPBACK, SECRET_VARIABLE
+from ...skills.wire import SECRET_VARIABLE
+from ...skills.worker import LOOPBACK
 from ...skills.worker import main as serve_skills
 
 __all__ = ["command"]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ...skills.discovery import load_skill
 from ...skills.errors import BadConfiguration
 from ...skills.extras import needing
-from ...skills.worker import SECRET_VARIABLE, run_spans, worker_app
+from ...skills.wire import SECRET_VARIABLE
+from ...skills.worker import run_spans, worker_app
 from .ray_group import SkillGroup
 from .ray_runner import RayRunner
 from .ray_settings import INGRESS, GroupSettings, RaySettings, settings_of

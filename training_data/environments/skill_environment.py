@@ -21,7 +21,7 @@ from ...skills.calls import SkillSpec
 from ...skills.errors import BadConfiguration, BadReply, DeadlineExceeded
 from ...skills.images import ImageStore, encode_image
 from ...skills.skill import describe_validation
-from ...skills.worker import SECRET_VARIABLE
+from ...skills.wire import SECRET_VARIABLE
 from ..evaluate import Verdict
 from .made_up import MadeUpDispatcher
 from .recorded import RecordedDispatcher
