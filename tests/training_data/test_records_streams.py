@@ -76,8 +76,18 @@ def test_a_line_that_is_no_json_stops_no_other(file: Any) -> None:
     assert [(one.place, one.text) for one in lost] == [(3, '{"a": '), (4, '{"a": "\ufffd"}')]
 
 
-def test_a_record_may_stand_over_several_lines(file: Any) -> None:
-    assert values(file('{\n "a": 1\n}\n{\n "a": 2\n}')) == [{"a": 1}, {"a": 2}]
+@pytest.mark.parametrize("cut", ['{"a": 1, "b": "x', '{"a": 1'])
+def test_a_first_line_that_was_cut_off_stops_no_other(file: Any, cut: str) -> None:
+    path = file(f'{cut}\n{{"a": 2}}\n{{"a": 3}}\n')
+    assert [type(found) for found in read_values(path)] == [Unreadable, Found, Found]
+    assert values(path) == [{"a": 2}, {"a": 3}]
+
+
+@pytest.mark.parametrize(
+    "text", ['{\n "a": 1\n}\n{\n "a": 2\n}', '{"a":\n1}\n{"a": 2\n}\n', '{"a":\n1\n}{"a":2}']
+)
+def test_a_record_may_stand_over_several_lines(file: Any, text: str) -> None:
+    assert values(file(text)) == [{"a": 1}, {"a": 2}]
 
 
 @pytest.mark.parametrize(
@@ -86,11 +96,12 @@ def test_a_record_may_stand_over_several_lines(file: Any) -> None:
         ("", "it is empty"),
         ("  \n", "it is empty"),
         ("hello", "it begins with 'h'"),
-        ('[{"a": 1}, {"a"', "at character 11: Expecting ':' delimiter"),
+        ('[{"a": 1}, {"a"', "at character 15: Expecting ':' delimiter"),
         ('[{"a": 1}', "at character 9: a comma or the end of the array is missing"),
         ('[{"a": 1} {"a": 2}]', "at character 10: a comma"),
         ('[{"a": 1}] []', "stands behind the last record"),
         ('{"1": {}, "2" {}}', "a colon is missing"),
+        ('{\n{"a": 2}', "at character 2: Expecting property name"),
         (b'["\xff"]', "not text in UTF-8"),
         ("[" * 100_000, "at character 1: maximum recursion"),
     ],

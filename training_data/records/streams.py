@@ -30,6 +30,9 @@ _HEAD = 1 << 16
 _NUMBERED = re.compile(r'\{\s*"\d+"\s*:\s*\{')
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DELIMITERS = tuple(" \t\r\n,:]}")
+_GOES_ON = ("{", "[", ":", ",")
+"""Where a record that stands over several lines may be broken before a brace."""
+
 _DECODER = json.JSONDecoder()
 
 
@@ -51,13 +54,12 @@ def read_values(path: Path, told: Told = lambda size: None) -> Iterator[Found | 
 def _values(file: BinaryIO, told: Told) -> Iterator[Found | Unreadable]:
     head = file.read(_HEAD).decode("utf-8-sig", errors="replace").lstrip()
     file.seek(0)
-    first_line, line_break, _ = head.partition("\n")
     match head[:1]:
         case "[":
             yield from _array(_Text(file, told))
         case "{" if _NUMBERED.match(head):
             yield from _numbered(_Text(file, told))
-        case "{" if not line_break or first_line.rstrip().endswith("}"):
+        case "{" if _is_lines(head):
             yield from _lines(file, told)
         case "{":
             yield from _one_after_another(_Text(file, told))
@@ -65,6 +67,13 @@ def _values(file: BinaryIO, told: Told) -> Iterator[Found | Unreadable]:
             raise BadInput("it is empty")
         case other:
             raise BadInput(f"it begins with {other!r}, not with a JSON object or array")
+
+
+def _is_lines(head: str) -> bool:
+    """Whether every line is a record: the first one is whole, or was cut off before the next."""
+    first, more = (part.strip() for part in (head + "\n").split("\n", 1))
+    is_whole = not more or first.endswith("}")
+    return is_whole or (more.startswith("{") and not first.endswith(_GOES_ON))
 
 
 def _lines(file: BinaryIO, told: Told) -> Iterator[Found | Unreadable]:
@@ -162,8 +171,10 @@ class _Text:
                 if self._ended or self.text[end : end + 1] in _DELIMITERS:
                     self.at = end
                     return value
+            except json.JSONDecodeError as error:
+                problem = f"at character {self._passed + error.pos}: {error.msg}"
             except (ValueError, RecursionError) as error:
-                problem = f"{self.where}: {getattr(error, 'msg', error)}"
+                problem = f"{self.where}: {error}"
             if len(self.text) - self.at > LARGEST:
                 raise BadInput(f"{problem} (in {LARGEST:,} characters)")
             if not self._read_on():
