@@ -209,7 +209,8 @@ def _note(recipe: FineTune, folder: Path, content: Mapping[str, str]) -> None:
         if odd:
             raise BadConfiguration(
                 f"{folder} holds a run of another recipe or other records "
-                f"({', '.join(sorted(odd))}); choose another folder"
+                f"({', '.join(sorted(odd))}): go on with those that {path.name} there names, "
+                "or choose another folder"
             )
     else:
         folder.mkdir(parents=True, exist_ok=True)
