@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from .freezing import learned_parameters
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
-__all__ = ["load_learned", "newest_checkpoint", "save_finished", "save_learned"]
+__all__ = ["copy_learned", "load_learned", "newest_checkpoint", "save_finished", "save_learned"]
 
 _LEARNED = "learned.safetensors"
 _STEP = re.compile(r"checkpoint-(\d+)")
@@ -101,14 +101,14 @@ def save_finished(
             model.save_pretrained(str(adapter))
         if getattr(model, "is_loaded_in_4bit", False):
             whole = fresh()
-            _copy_learned(model, whole)
+            copy_learned(dict(learned_parameters(model)), whole)
         whole = whole.merge_and_unload()
     whole.to(numbers).save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
 @torch.no_grad()
-def _copy_learned(source: torch.nn.Module, target: torch.nn.Module) -> None:
-    learned = dict(learned_parameters(source))
+def copy_learned(learned: Mapping[str, torch.Tensor], target: torch.nn.Module) -> None:
+    """Give the parameters that learn in `target` these values, by name."""
     for name, parameter in learned_parameters(target):
         parameter.copy_(learned[name])

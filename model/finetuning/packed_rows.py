@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Dataset
 
-from ...skills.errors import BadInput
+from ...skills.errors import BadConfiguration, BadInput
 from .row_plan import RowPlan
 from .rows import join_features
 
@@ -43,7 +43,15 @@ class RowPacker:
         self._axes = getattr(model.base_model, "get_rope_index", None)
 
     def separate(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """The inputs for one record on its own, with the positions that the model gives it."""
+        """The inputs for one record on its own, with the positions that the model gives it.
+
+        Raises `BadConfiguration` for a record with a blank row beside it.
+        """
+        if len(rows) > 1:
+            raise BadConfiguration(
+                f"record {rows[0].id!r} has no image: where a model is sharded and its records "
+                "cannot share a row, each of them needs one"
+            )
         (row,) = rows
         return self._inputs([_Group(0, [row])])
 
@@ -106,7 +114,8 @@ class RowPacker:
 class PackedRows(Dataset[dict[str, Any]]):
     """Rows in the order of `groups`, which has the records of each; made when they are asked for.
 
-    `row` gives a record by its number, `layout` is a method of `RowPacker`.
+    `row` gives a record by its number, `layout` is a method of `RowPacker`. A `blank` row goes with
+    every group in which there is no image.
     """
 
     def __init__(
@@ -114,16 +123,21 @@ class PackedRows(Dataset[dict[str, Any]]):
         groups: RowPlan | Sequence[list[int]],
         row: Callable[[int], Row],
         layout: Callable[[Sequence[Row]], dict[str, Any]],
+        blank: Row | None = None,
     ) -> None:
         self._groups = groups
         self._row = row
         self._layout = layout
+        self._blank = blank
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        return self._layout([self._row(record) for record in self._groups[number]])
+        rows = [self._row(record) for record in self._groups[number]]
+        if self._blank and not any(row.images for row in rows):
+            rows.append(self._blank)
+        return self._layout(rows)
 
 
 @dataclass(frozen=True)
@@ -162,11 +176,12 @@ def _common(one: Row, other: Row) -> int:
 
 
 def _opening(row: Row) -> int:
-    try:
-        first = row.learned.index(True)
-    except ValueError as error:
-        raise BadInput(f"record {row.id!r} has no token to learn") from error
-    return max(0, min([first - 1, *(place.start for place in row.images)]))
+    stops = [place.start for place in row.images]
+    if True in row.learned:
+        stops.append(row.learned.index(True) - 1)
+    if not stops:
+        raise BadInput(f"record {row.id!r} has no token to learn")
+    return max(0, min(stops))
 
 
 def _targets(row: Row) -> list[int]:

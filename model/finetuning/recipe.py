@@ -77,6 +77,8 @@ class FineTune(BaseModel):
     weight_decay: float = Field(default=0.0, ge=0)
     gradient_norm: PositiveFloat = 1.0
     gradient_checkpointing: bool = False
+    sharded: bool = False
+    """Whether weights, gradients and the optimizer's state are split among the processes (FSDP)."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """What is computed in, and what frozen parts are kept in; what learns is kept in float32."""
     seed: int = 0
@@ -102,6 +104,8 @@ class FineTune(BaseModel):
         elif self.quantized or self.keep_adapter:
             name = "quantized" if self.quantized else "keep_adapter"
             raise ValueError(f"{name}: this is for runs with lora")
+        if self.quantized and self.sharded:
+            raise ValueError("sharded: weights in four bits are held whole by every process")
         if self.quantized or self.keep_adapter:
             self._only_adapters_and_projector()
         return self

@@ -57,6 +57,11 @@ class RowTrainer(Trainer):
             raise BadConfiguration("the trainer has no model")
         return self.model
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the model alone."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with a learning rate for each part of the model."""
         if self.optimizer is None:
@@ -71,13 +76,17 @@ class RowTrainer(Trainer):
         """Mean cross-entropy over all learned tokens of the rows that are held out."""
         assert self._held_out is not None
         self.learning.eval()
-        mine = range(self.args.process_index, len(self._held_out), self.args.world_size)
+        rows, processes = len(self._held_out), self.args.world_size
         sums = torch.zeros(2, dtype=torch.float64)
-        for number in mine:
-            inputs: Inputs = self._prepare_inputs(self._held_out[number])
+        # Where the model is sharded no process may go ahead: those without a row repeat the first.
+        for first in range(0, rows, processes):
+            number = first + self.args.process_index
+            inputs: Inputs = self._prepare_inputs(self._held_out[number if number < rows else 0])
             count = len(inputs["shift_labels"])
             with self.accelerator.autocast():
-                sums += torch.tensor([self.learning(**inputs).loss.item() * count, count])
+                measured_loss = self.learning(**inputs).loss.item()
+            if number < rows:
+                sums += torch.tensor([measured_loss * count, count])
         total, learned = self.accelerator.reduce(sums.float().to(self.args.device)).tolist()
         measured = {"eval_loss": total / learned}
         self.log(measured)

@@ -20,7 +20,7 @@ import torch
 
 from ...skills.errors import BadConfiguration
 from ..training.runs import Progress
-from .checkpoints import newest_checkpoint, save_finished
+from .checkpoints import copy_learned, newest_checkpoint, save_finished
 from .loss_guard import check_loss, set_attention
 from .mask_gate import Gate
 from .packed_attention import PACKED
@@ -29,6 +29,7 @@ from .row_plan import RowPlan, consecutive_rows
 from .row_trainer import RowTrainer
 from .rows import RowMaker
 from .run_log import RunLog
+from .sharding import blank_row, fsdp_settings, gathered, is_sharded, prepare_shards
 from .start import prepare_model, start_model, start_processor
 from .usable import Usable, hold_out, open_records
 
@@ -102,14 +103,16 @@ def fine_tune(
         f"{plan.steps:,} steps of {recipe.records_per_step} records in {plan.rows_per_step} rows"
     )
     measured = consecutive_rows(held_out.lengths, recipe.tokens_per_row if packed else None)
+    blank = blank_row(records, held_out) if is_sharded(recipe) else None
     trainer = RowTrainer(
         prepare_model(model, recipe),
         arguments,
-        PackedRows(plan, records.row, layout),
+        PackedRows(plan, records.row, layout, blank),
         rates=recipe.learning_rates,
-        held_out=PackedRows(measured, held_out.row, layout),
+        held_out=PackedRows(measured, held_out.row, layout, blank),
         callbacks=[RunLog(folder, plan.tokens, watch.step, stop_after=stop_after, main=main)],
     )
+    prepare_shards(trainer, recipe)
     begun = newest_checkpoint(folder / "checkpoints", arguments.world_size)
     trainer.train(resume_from_checkpoint=str(begun) if begun else None)
     if trainer.state.global_step < plan.steps:
@@ -144,8 +147,7 @@ def _arguments(recipe: FineTune, folder: Path, device: str) -> TrainingArguments
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.gradient_norm,
-        activation_checkpointing=recipe.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
+        **fsdp_settings(recipe),
         bf16=recipe.precision == "bfloat16",
         seed=recipe.seed,
         train_sampling_strategy="sequential",
@@ -246,19 +248,22 @@ def _plan(recipe: FineTune, records: Usable, packed: bool, processes: int) -> Ro
 
 def _finish(recipe: FineTune, trainer: RowTrainer, processor: ProcessorMixin, folder: Path) -> None:
     """Save the model for use; all processes take part where it is sharded."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        trainer.save_model(str(folder / "model"))
-        if trainer.is_world_process_zero():
-            processor.save_pretrained(folder / "model")
-    elif trainer.is_world_process_zero():
+
+    def fresh() -> torch.nn.Module:
+        return prepare_model(start_model(recipe, torch.device("cpu"), exact=True), recipe)
+
+    model = trainer.learning
+    learned = gathered(trainer) if trainer.is_sharded else {}
+    if trainer.is_world_process_zero():
+        if trainer.is_sharded:
+            model = fresh()
+            copy_learned(learned, model)
         save_finished(
-            trainer.learning,
+            model,
             processor,
             folder / "model",
             numbers=getattr(torch, recipe.precision),
-            fresh=lambda: prepare_model(
-                start_model(recipe, torch.device("cpu"), exact=True), recipe
-            ),
+            fresh=fresh,
             adapter=folder / "adapter" if recipe.keep_adapter else None,
         )
     trainer.accelerator.wait_for_everyone()

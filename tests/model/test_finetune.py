@@ -201,17 +201,52 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
     assert [line["loss"] for line in log(folder)] == [line["loss"] for line in log(tmp_path)]
 
 
+def run_in_two(script: str, *runs: Path) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+    start_runs(*torchrun, HERE / script, *runs)
+
+
+def assert_alike(ours: Path, theirs: Path) -> None:
+    """Two runs with the same losses and, but for the order of sums, the same weights."""
+    for one, two in zip(log(ours), log(theirs), strict=True):
+        for name in ("step", "loss", "validation_loss", "tokens"):
+            assert one[name] == pytest.approx(two[name], rel=1e-5)
+    others = weights(theirs)
+    for name, found in weights(ours).items():
+        torch.testing.assert_close(found, others.pop(name), atol=1e-5, rtol=0)
+    assert not others
+
+
 def test_two_processes_take_the_steps_of_one(data: Path, tmp_path: Path) -> None:
     settings = recipe(data, {**FULL, "steps": 2, "validation": 0.3, "validate_every": 1})
     assert fine_tune(settings, tmp_path / "one")
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
-    start_runs(*torchrun, HERE / "recipe_runs.py", note_run(settings, tmp_path / "two"))
-    one, two = (log(tmp_path / name) for name in ("one", "two"))
-    for name in ("step", "loss", "validation_loss", "tokens"):
-        assert [line[name] for line in one] == pytest.approx([line[name] for line in two], rel=1e-5)
-    theirs = weights(tmp_path / "two")
-    for name, ours in weights(tmp_path / "one").items():
-        torch.testing.assert_close(ours, theirs[name], atol=1e-5, rtol=0)
+    run_in_two("recipe_runs.py", note_run(settings, tmp_path / "two"))
+    assert_alike(tmp_path / "one", tmp_path / "two")
+
+
+def test_two_processes_that_share_one_model_take_the_same_steps(data: Path, tmp_path: Path) -> None:
+    """Of the records two have no image, and the last row to be measured is one process's alone."""
+    measured = {"steps": 3, "validation": 0.3, "validate_every": 1}
+    lora = {**LORA, "lora": {**LORA["lora"], "dropout": 0.0}}
+    runs = []
+    for name, changed in (("full", {**FULL, **measured}), ("lora", {**lora, **measured})):
+        assert fine_tune(recipe(data, changed), tmp_path / name)
+        sharded = recipe(data, {**changed, "sharded": True})
+        runs.append(note_run(sharded, tmp_path / f"sharded-{name}"))
+    run_in_two("sharded_runs.py", *runs)
+    for name in ("full", "lora"):
+        assert_alike(tmp_path / name, tmp_path / f"sharded-{name}")
+    kept, shared = (
+        load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
+        for name in ("lora", "sharded-lora")
+    )
+    for name, found in kept.items():
+        torch.testing.assert_close(found, shared[name], atol=1e-5, rtol=0)
+
+
+def test_what_nothing_would_be_sharded_among_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadConfiguration, match="sharded: this takes several processes"):
+        fine_tune(recipe(data, {**FULL, "sharded": True}), tmp_path)
 
 
 # peft 0.21 asks transformers by a name that 5.23 calls old.

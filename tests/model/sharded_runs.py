@@ -1,0 +1,38 @@
+"""Runs recipes in shards on processors: `torchrun ... sharded_runs.py RUN.json ...`, files as for
+`recipe_runs.py`. Each run stops behind its first step and goes on from there.
+
+accelerate shards on GPUs alone, so it is told that every process has one; what shards, gathers and
+saves is torch's own FSDP, over gloo.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate.state import DistributedType, PartialState
+from llava_plus.model.finetuning.recipe import FineTune
+from llava_plus.model.finetuning.run import fine_tune
+
+
+class _OnProcessors(PartialState):
+    def _prepare_backend(self, *args: object, **kwargs: object) -> tuple[str, DistributedType]:
+        return "gloo", DistributedType.MULTI_GPU
+
+    def set_device(self) -> None:
+        self.device = torch.device("cpu")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    for name in ("_prepare_backend", "set_device"):
+        setattr(PartialState, name, getattr(_OnProcessors, name))
+    for path in map(Path, sys.argv[1:]):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        recipe = FineTune.model_validate(run["recipe"])
+        for stop_after in (0, float("inf")):
+            fine_tune(recipe, Path(run["folder"]), stop_after=stop_after)
+    torch.distributed.destroy_process_group()
