@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,8 +104,7 @@ def blank_row(*sources: Usable) -> Row | None:
 
     None where no record has an image.
     """
-    rows = (records.row(place) for records in sources for place in range(len(records)))
-    found = next((row for row in rows if row.images), None)
+    found = next(chain.from_iterable(source.rows_with_images() for source in sources), None)
     return found and _unlearned(found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,13 @@ class Usable:
         """A record, ready to be learned from. Raises `BadInput` when it is not any more."""
         file, number = self.files.find(self.numbers[place])
         return self.maker.row(file[number], file.folder)
+
+    def rows_with_images(self) -> Iterator[Row]:
+        """The rows in which an image is shown, one after the other; other records stay unread."""
+        for place, record in enumerate(self.numbers):
+            file, number = self.files.find(record)
+            if file.image_names(number) and (row := self.row(place)).images:
+                yield row
 
     def only(self, places: Sequence[int]) -> Usable:
         """Those at some places."""
