@@ -13,7 +13,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from ..skills.calls import SkillProblem, SkillSpec, SkillUse
-from ..skills.errors import BadConfiguration, BadSkillUse, SkillError, UnknownSkill
+from ..skills.errors import BadConfiguration, BadSkillUse, LlavaPlusError, UnknownSkill
 
 __all__ = ["UseChecker", "problem_of"]
 
@@ -43,8 +43,8 @@ class UseChecker:
             raise BadSkillUse(f"{use.name}: {_describe(error)}")
 
 
-def problem_of(error: SkillError) -> SkillProblem:
-    """The form in which the model, or a reader of a plan, is told of `error`."""
+def problem_of(error: LlavaPlusError) -> SkillProblem:
+    """The form in which the model, or a reader of a plan or turn, is told of `error`."""
     return SkillProblem(kind=error.kind, message=str(error))
 
 

@@ -18,7 +18,15 @@ from ..model.sampling import Sampling
 from ..skills.calls import SkillProblem, SkillSpec
 from ..skills.errors import LlavaPlusError
 from ..skills.images import ImageStore
-from .loop import Agent, Step, StepFinished, TurnEvent, TurnFinished
+from .loop import (
+    Agent,
+    CallsDecided,
+    ResultArrived,
+    Step,
+    StepFinished,
+    TurnEvent,
+    TurnFinished,
+)
 from .observing.metrics import Metrics
 from .observing.watched import watched_turn
 from .store.rows import first_request
@@ -113,7 +121,8 @@ class TurnKeeper:
         async with self._registered(turn.id, taking):
             try:
                 yield TurnBegan(turn, conversation)
-                while (event := await events.get()) is not None:
+                while (told := await events.get()) is not None:
+                    event = _for_clients(told, turn.id)
                     progress.note(event)
                     yield event
             finally:
@@ -167,7 +176,7 @@ class TurnKeeper:
         if not taking.cancelled() and (failure := taking.exception()):
             log.error("turn %s broke", turn.id, exc_info=failure)
             progress.fail("InternalError", "something in this program broke; its log says what")
-        for ref in progress.conversation.images.values():
+        for ref in progress.kept.images.values():
             self._recent.borrow(ref, place.images)
         if not place.options.keep:
             return replace(turn, state=progress.state, error=progress.problem)
@@ -177,7 +186,7 @@ class TurnKeeper:
             place.owner,
             state=progress.state,
             before=place.before,
-            after=progress.conversation,
+            after=progress.kept,
             images=place.images,
             seconds=progress.seconds,
             steps=[_told(step) for step in progress.steps],
@@ -216,10 +225,13 @@ class TurnKeeper:
 
 
 class _Progress:
-    """How far a turn has come."""
+    """How far a turn has come.
+
+    `conversation` is whole: it has no call without its result.
+    """
 
     def __init__(self, asked: Conversation) -> None:
-        self.conversation = asked
+        self.conversation = self._reached = asked
         self.steps: tuple[Step, ...] = ()
         self.state = TurnState.STOPPED
         self.problem: SkillProblem | None = None
@@ -229,8 +241,12 @@ class _Progress:
     def note(self, event: TurnEvent) -> None:
         """Take in an event."""
         self.seconds = time.monotonic() - self._began
-        if isinstance(event, StepFinished):
-            self.conversation = event.conversation
+        if isinstance(event, CallsDecided):
+            self._reached = event.conversation
+        elif isinstance(event, ResultArrived):
+            self._reached = self._reached.add_result(event.result)
+        elif isinstance(event, StepFinished):
+            self.conversation = self._reached = event.conversation
             self.steps = (*self.steps, event.step)
         elif isinstance(event, TurnFinished):
             self.conversation, self.steps = event.conversation, event.steps
@@ -238,9 +254,22 @@ class _Progress:
             if event.error:
                 self.fail(event.error.kind, str(event.error))
 
+    @property
+    def kept(self) -> Conversation:
+        """What is written down: where the turn failed at a call, for people to read that call."""
+        return self._reached if self.problem else self.conversation
+
     def fail(self, kind: str, message: str) -> None:
         """There will be no answer."""
         self.state, self.problem = TurnState.FAILED, SkillProblem(kind=kind, message=message)
+
+
+def _for_clients(event: TurnEvent, turn: str) -> TurnEvent:
+    """The event without the machines that an error names, which the log is told of instead."""
+    if isinstance(event, TurnFinished) and event.unavailable:
+        log.warning("turn %s: %s", turn, event.error)
+        return replace(event, error=event.unavailable)
+    return event
 
 
 def _told(step: Step) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..skills.errors import (
     DeadlineExceeded,
     LlavaPlusError,
     SkillError,
+    WorkerUnavailable,
 )
 from ..skills.images import ImageStore
 from ..skills.progress import Progress
@@ -51,9 +52,10 @@ class TextWithdrawn:
 
 @dataclass(frozen=True)
 class CallsDecided:
-    """The calls of one reply, all of which now begin."""
+    """The calls of one reply, all of which now begin; the conversation ends with that reply."""
 
     uses: tuple[SkillUse, ...]
+    conversation: Conversation
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ class CallProgressed:
 
 @dataclass(frozen=True)
 class ResultArrived:
-    """What one call brought, as soon as it is there; other calls may still run."""
+    """What one call brought, as soon as it is there; other calls may still run.
+
+    Where its worker failed, its error says so, and the turn ends.
+    """
 
     result: SkillResult
     seconds: float
@@ -94,13 +99,16 @@ class TurnFinished:
 
     The conversation is whole: after an error it ends before the reply that failed, so the turn
     can be taken again from there. `handed_back` are the calls of the last reply whose results
-    only the caller can bring; the turn goes on when they have joined the conversation.
+    only the caller can bring; the turn goes on when they have joined the conversation. Where a
+    skill could not be run, `error` is for the operator, and `unavailable` for whoever asked: it
+    names no machines.
     """
 
     conversation: Conversation
     steps: tuple[Step, ...]
     error: LlavaPlusError | None = None
     handed_back: tuple[SkillUse, ...] = ()
+    unavailable: WorkerUnavailable | None = None
 
     def raise_for_error(self) -> None:
         """Raise what kept the turn from its answer, if anything did."""
@@ -208,6 +216,7 @@ class _Turn:
         self._deadline = time.monotonic() + agent.turn_seconds
         self._steps: list[Step] = []
         self._called: set[str] = set()
+        self._unavailable: WorkerUnavailable | None = None
 
     async def run(self) -> None:
         """Take every step; the last event tells how it ended."""
@@ -217,8 +226,10 @@ class _Turn:
                 pass
         except LlavaPlusError as raised:
             error = raised
-        end = TurnFinished(self._conversation, tuple(self._steps), error, self._handed_back)
-        self._emit(end)
+        steps = tuple(self._steps)
+        self._emit(
+            TurnFinished(self._conversation, steps, error, self._handed_back, self._unavailable)
+        )
 
     async def _step(self, *, last: bool) -> bool:
         """One reply with all that it calls; true when the turn ends with it."""
@@ -229,7 +240,7 @@ class _Turn:
         seconds: dict[str, float] = {}
         grown = self._conversation.reply(replied.message)
         if uses:
-            self._emit(CallsDecided(uses))
+            self._emit(CallsDecided(uses, grown))
             async with together() as group:
                 calls = [group.create_task(self._call(use, seconds)) for use in uses]
             for call in calls:
@@ -315,6 +326,12 @@ class _Turn:
             )
         except SkillError as error:
             result = SkillResult(id=use.id, name=use.name, error=problem_of(error))
+        except WorkerUnavailable as error:
+            told = _without_machines(use, error)
+            self._unavailable = self._unavailable or told
+            result = SkillResult(id=use.id, name=use.name, error=problem_of(told))
+            self._emit(ResultArrived(result, time.monotonic() - began))
+            raise
         seconds[use.id] = time.monotonic() - began
         self._emit(ResultArrived(result, seconds[use.id]))
         return result
@@ -328,6 +345,13 @@ class _Turn:
                 "Answer from it, or call with other arguments."
             )
         self._called.add(key)
+
+
+def _without_machines(use: SkillUse, error: WorkerUnavailable) -> WorkerUnavailable:
+    """What whoever asked is told of a call that could not be run."""
+    if isinstance(error, DeadlineExceeded):
+        return DeadlineExceeded(f"the skill {use.name!r} was not done in time")
+    return WorkerUnavailable(f"the skill {use.name!r} cannot be reached just now")
 
 
 def _with_own_ids(message: AssistantMessage, conversation: Conversation) -> AssistantMessage:

@@ -7,7 +7,8 @@ import os
 
 import click
 
-from ...skills.worker import LOOPBACK, SECRET_VARIABLE, serve_app
+from ...skills.wire import SECRET_VARIABLE
+from ...skills.worker import LOOPBACK, serve_app
 
 __all__ = ["command"]
 

@@ -165,6 +165,10 @@ class Asking(Handlers):
             await self.chats.store.vote(view.voted, owner, kept.vote, text.strip())
         yield {self.screen.comment: gr.update(visible=False, value="")}
 
+    async def keep_quiet(self) -> AsyncGenerator[Updates, None]:
+        """Leave the vote without a comment."""
+        yield {self.screen.comment: gr.update(visible=False, value="")}
+
     # --- parts of the above
 
     def _options(self, lmm: str, skills: Sequence[str], steps: int, seconds: float) -> TurnOptions:

@@ -45,9 +45,38 @@ _FOLLOW_THE_TALK = """() => {
 }"""
 """Pictures grow when they have loaded, after which Gradio takes the reader for one who scrolled."""
 
-_STOP_WITH_ESCAPE = """() => document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") document.querySelector("#entry .stop-button")?.click();
+_TIDY_THE_KEYS = """() => {
+  const chat = document.querySelector("#chat");
+  const tidy = () => {
+    for (const inner of chat.querySelectorAll(".title button, a button")) inner.tabIndex = -1;
+    for (const title of chat.querySelectorAll(".thought-group .title"))
+      title.setAttribute("aria-expanded", title.classList.contains("expanded"));
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== " " || !event.target.matches("[role=button]:not(button)")) return;
+    event.preventDefault();
+    event.target.click();
+  });
+  new MutationObserver(tidy).observe(
+    chat, {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]});
+}"""
+"""Gradio has buttons in buttons and links, where a key would press both, and some without Space."""
+
+_CLOSE_WITH_ESCAPE = """() => document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.target.matches("[role=listbox]")) return;
+  const find = (selector) => document.querySelector(selector);
+  const around = document.activeElement.closest(
+    ".block:has(> .label-wrap.open), .thought-group:has(.title.expanded)");
+  const fold = around?.querySelector(".label-wrap, .title") || find("#tools .label-wrap.open");
+  const side = window.innerWidth < 768 && find(".sidebar.open .toggle-button");
+  const opened = find("#entry .stop-button") || side || fold || find("#reword-not")
+    || (find("#comment") && find("#comment-not"));
+  if (!opened) return;
+  opened.click();
+  (opened === fold ? fold : find("#entry textarea")).focus();
 })"""
+"""What runs is stopped first; then the fold-out around the focus closes, or any other above."""
+
 _OPEN_WHERE_WIDE = """() => {
   if (window.innerWidth >= 768 && !document.querySelector(".sidebar.open"))
     document.querySelector(".sidebar .toggle-button")?.click();
@@ -130,6 +159,7 @@ def _wire_turns(asking: Asking, screen: Screen) -> list[Any]:
     votes = _writes(view, notice, screen.comment)
     screen.chatbot.like(asking.vote, view, **votes)
     screen.comment.submit(asking.comment, [view, screen.comment], **votes)
+    screen.comment_not.click(asking.keep_quiet, None, **_writes(screen.comment))
     return turns
 
 
@@ -141,7 +171,8 @@ def _wire_history(browsing: Browsing, screen: Screen, blocks: gr.Blocks, turns: 
     screen.address.change(None, screen.address, js=_WRITE_ADDRESS, **_PRIVATE)
     blocks.load(None, js=_OPEN_WHERE_WIDE, **_PRIVATE)
     blocks.load(None, js=_FOLLOW_THE_TALK, **_PRIVATE)
-    blocks.load(None, js=_STOP_WITH_ESCAPE, **_PRIVATE)
+    blocks.load(None, js=_TIDY_THE_KEYS, **_PRIVATE)
+    blocks.load(None, js=_CLOSE_WITH_ESCAPE, **_PRIVATE)
     for chosen in (screen.new.click, screen.history.input, screen.branches.input):
         chosen(None, js=_CLOSE_WHERE_NARROW, **_PRIVATE)
     screen.new.click(browsing.new, drawings, **leaves)

@@ -58,6 +58,7 @@ class Screen:
     reword: gr.Button
     reword_not: gr.Button
     comment: gr.Textbox
+    comment_not: gr.Button
     change_box: gr.Accordion
     change: gr.ImageSlider
     entry: gr.MultimodalTextbox
@@ -173,6 +174,7 @@ def _messages(offer: Offer) -> dict[str, Any]:
         max_lines=1,
         elem_id="comment",
     )
+    parts["comment_not"] = gr.Button(visible="hidden", elem_id="comment-not")
     return parts
 
 
@@ -182,7 +184,9 @@ def _tools() -> dict[str, Any]:
     with gr.Row(elem_id="tools"):
         parts["again"] = gr.Button("Try again", size="sm", visible=False, elem_id="again")
         parts["reword"] = gr.Button("Edit request", size="sm", visible=False, elem_id="reword")
-        parts["reword_not"] = gr.Button("Cancel editing", size="sm", visible=False)
+        parts["reword_not"] = gr.Button(
+            "Cancel editing", size="sm", visible=False, elem_id="reword-not"
+        )
         with gr.Accordion("Mark a place", open=False, elem_id="mark-box") as parts["mark_box"]:
             parts |= _canvas()
         with gr.Accordion("Take a photo", open=False, elem_id="camera-box"):

@@ -13,7 +13,7 @@ from ...model.conversation import Conversation
 from ...skills.calls import SkillResult, SkillUse
 from ...skills.images import ImageRef
 from ...skills.wording import shorten
-from ..report import result_text
+from ..report import plain, result_text
 from ..store.values import NotKept, TurnState
 from .escaping import answer, fenced, literal
 from .pictures import Pictures
@@ -27,6 +27,7 @@ Row = dict[str, Any]
 _LONGEST_LOG = 90
 _LONGEST_ALT = 160
 
+_UNFINISHED = "There is no answer yet"
 _ENDS = {
     TurnState.STOPPED: "Stopped before the answer.",
     TurnState.INTERRUPTED: "The server went down before the answer.",
@@ -52,7 +53,7 @@ async def rows_of(
             thought = {"title": "Thoughts", "status": "done"}
             rows.append(_row("assistant", answer(part.text), thought))
     if turn.problem:
-        rows.append(_row("assistant", literal(_failure(turn.problem.kind, turn.problem.message))))
+        rows.append(_row("assistant", literal(f"{_UNFINISHED}: {turn.problem.message}")))
     elif turn.state in _ENDS:
         rows.append(_row("assistant", f"*{_ENDS[turn.state]}*"))
     return rows
@@ -132,9 +133,10 @@ def _call_row(call: Called, *, running: bool) -> Row:
     metadata: dict[str, Any] = {"title": literal(shorten(call.use.name, 64)), "status": "done"}
     if call.result:
         problem = call.result.error
-        told = f"{problem.kind}: {problem.message}" if problem else call.result.text
+        told = problem.message if problem else call.result.text
         parts += ["Problem" if problem else "Result", fenced(told)]
-        metadata["log"] = shorten(result_text(call.result).split("\n")[0], _LONGEST_LOG)
+        brief = plain(problem.message) if problem else result_text(call.result)
+        metadata["log"] = shorten(brief.split("\n")[0], _LONGEST_LOG)
     elif running:
         metadata["status"] = "pending"
         metadata["log"] = shorten(call.progress, _LONGEST_LOG) or "runs"
@@ -143,10 +145,6 @@ def _call_row(call: Called, *, running: bool) -> Row:
     if call.seconds is not None:
         metadata["duration"] = round(call.seconds, 2)
     return _row("assistant", "\n\n".join(parts), metadata)
-
-
-def _failure(kind: str, message: str) -> str:
-    return f"This request failed ({kind}): {message}"
 
 
 def _picture(path: Path, shows: str) -> dict[str, Any]:

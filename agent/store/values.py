@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from ...model.conversation import AssistantMessage, Conversation, Message, SkillMessage, UserMessage
-from ...skills.calls import SkillProblem, SkillSpec
-from ...skills.errors import BadInput, WorkerUnavailable
+from ...skills.calls import SkillProblem, SkillResult, SkillSpec
+from ...skills.errors import BadInput, DeadlineExceeded, WorkerUnavailable
 from ...skills.geometry import Mask
 from ...skills.images import ImageRef
 
@@ -25,6 +25,9 @@ __all__ = [
     "Vote",
     "restored",
 ]
+
+
+_MACHINES_FAILED = {WorkerUnavailable.__name__, DeadlineExceeded.__name__}
 
 
 class NotKept(BadInput):
@@ -131,8 +134,9 @@ class KeptFile:
 def restored(path: Sequence[KeptTurn], skills: Sequence[SkillSpec]) -> Conversation:
     """The conversation along `path`, from its root to its last turn.
 
-    A reply stands only with the results of all its calls, as chat templates need it; calls at the
-    very end may still wait for results when their turn is finished, because they were handed back.
+    A reply stands only with the results of all its calls, as chat templates need it; that a worker
+    failed is no result, so neither an LMM nor a record is told of it. Calls at the very end may
+    still wait for results when their turn is finished, because they were handed back.
     """
     grown = Grown(
         messages=tuple(message for turn in path for message in turn.messages),
@@ -167,7 +171,13 @@ def _whole(messages: Sequence[Message], *, waiting: bool) -> Iterator[Message]:
 def _answered(exchange: Sequence[Message]) -> bool:
     said, *results = exchange
     calls = {use.id for use in said.skill_uses} if isinstance(said, AssistantMessage) else set()
-    return calls <= {m.result.id for m in results if isinstance(m, SkillMessage)}
+    brought = (m.result for m in results if isinstance(m, SkillMessage))
+    return calls <= {result.id for result in brought if not _of_machines(result)}
+
+
+def _of_machines(result: SkillResult) -> bool:
+    """Whether the call came to nothing because of a worker."""
+    return result.error is not None and result.error.kind in _MACHINES_FAILED
 
 
 def _handles(messages: Sequence[Message]) -> set[str]:

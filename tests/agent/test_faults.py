@@ -29,6 +29,7 @@ from .processes import Program, gateway_program, lmm_program, worker_program
 CLIMB = 'call climb {"steps": 1}'
 LONG_CLIMB = 'call climb {"steps": 600, "pause": 0.05}'
 LOOK = 'call look {"image": "img_1"}'
+UNREACHED = "the skill 'climb' cannot be reached just now"
 LONG_ANSWER = "say 600 x 10 every 0.05"
 
 
@@ -160,14 +161,27 @@ def test_a_worker_is_killed_in_the_middle_of_a_call(served: Served) -> None:
         served.worker.kill()
         *_, last = rest
     assert last["error"]["code"] == "unavailable"
-    assert f"worker {served.worker.url} died while running 'climb'" in last["error"]["message"]
+    assert last["error"]["message"] == UNREACHED
+    assert f"worker {served.worker.url} died while running 'climb'" in served.gateway.log
     unreached = chat.post(CLIMB)
     assert unreached.status_code == 503
-    assert "cannot be reached" in unreached.json()["error"]["message"]
+    assert unreached.json()["error"]["message"] == UNREACHED
+    assert f"worker {served.worker.url} cannot be reached" in served.gateway.log
+    failed, again = chat.turns()
+    assert served.worker.url not in json.dumps([failed, again]), "where it is, is the operator's"
+    assert failed["error"]["message"] == UNREACHED
+    _, called, brought = failed["messages"]
+    assert called["tool_calls"][0]["function"]["name"] == "climb"
+    assert UNREACHED in brought["content"]
+    kept = f"{served.gateway.url}/v1/conversations/{chat.id}"
+    record = httpx.get(f"{kept}/export").json()
+    assert [message["role"] for message in record["messages"]] == ["user"], "no call, no result"
+
     served.worker.start()
+    retried = httpx.post(f"{kept}/turns/{again['id']}/retry", timeout=30).json()
+    assert retried["choices"][0]["message"]["content"] == "It brought: there"
     assert chat.ask(CLIMB) == "It brought: there"
-    assert chat.states() == ["failed", "failed", "finished"]
-    assert chat.turns()[0]["error"]["message"] == last["error"]["message"]
+    assert chat.states() == ["failed", "failed", "finished", "finished"]
 
 
 def test_the_lmm_is_killed_in_the_middle_of_an_answer(served: Served) -> None:

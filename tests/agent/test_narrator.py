@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from llava_plus.agent.commands.narrator import Narrator
 from llava_plus.agent.loop import CallProgressed, CallsDecided, ResultArrived, TurnEvent
+from llava_plus.model.conversation import Conversation
 from llava_plus.skills import SkillResult, SkillUse
 from llava_plus.skills.progress import Progress
 
@@ -44,7 +45,7 @@ def test_progress_is_one_line_that_makes_room_for_the_result(
 ) -> None:
     result = SkillResult(id="a", name="generate", text="Made the picture.")
     _, first, second, third, arrived = shown(
-        CallsDecided((PAINT, READ)),
+        CallsDecided((PAINT, READ), Conversation()),
         progressed(PAINT, 1),
         progressed(PAINT, 2),
         progressed(READ, 7, "lines"),
