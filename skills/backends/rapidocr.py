@@ -24,6 +24,10 @@ _LONGEST = 2000
 """Pixels to which RapidOCR shrinks an image's longer side by itself."""
 _THINNEST = 20
 """How many times longer than wide an image may be before RapidOCR shrinks it to nothing."""
+_SMALLEST = 368
+"""Pixels of a canvas on either side. RapidOCR enlarges what is smaller until the shorter side has
+736: more than twice that wide, letters come apart, and a strip takes ten times as long.
+"""
 _LOWEST = 8
 """Pixels below which no letter can be told from another."""
 
@@ -128,10 +132,10 @@ def _readable(image: Image) -> Image | None:
 
 
 def _padded(image: Image) -> Image:
-    """The image, on a wider canvas when it is a thin strip."""
+    """The image, on a larger canvas when it is small or a thin strip."""
     from PIL import Image as Pillow
 
-    least = max(image.size) // _THINNEST
+    least = max(max(image.size) // _THINNEST, _SMALLEST)
     if min(image.size) >= least:
         return image
     canvas = Pillow.new("RGB", (max(image.width, least), max(image.height, least)), "white")

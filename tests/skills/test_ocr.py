@@ -71,6 +71,13 @@ def test_a_long_strip_is_read(ocr: Ocr, write: Write):
     assert "narrow strip" in read(ocr, strip).text()
 
 
+@pytest.mark.parametrize("height", [14, 24, 40])
+def test_a_strip_that_somebody_marked_is_one_line(ocr: Ocr, write: Write, height: int):
+    page = write((700, 440), {(120, 200): "NO PARKING HERE", (120, 40): "Main Street"}, height)
+    marked = [0.12, 190 / 440, 0.88, (210 + 1.3 * height) / 440]
+    assert [line.text for line in read(ocr, page, region=marked).lines] == ["NO PARKING HERE"]
+
+
 def test_an_empty_region_is_refused(ocr: Ocr, write: Write):
     with pytest.raises(BadSkillUse, match="region"):
         read(ocr, write((100, 100), {}), region=[0.5, 0.5, 0.5, 0.6])

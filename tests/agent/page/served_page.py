@@ -151,7 +151,9 @@ class Tab:
 
     def ask(self, text: str, *files: Path) -> None:
         if files:
-            self.find("#entry input[type=file]").set_input_files(files)
+            with self.page.expect_file_chooser() as chooser:
+                self.find("#entry .upload-button").click()
+            chooser.value.set_files(files)
             expect(self.find("#entry .thumbnail-item")).to_have_count(len(files))
         self.find("#entry textarea").fill(text)
         self.find("#entry textarea").press("Enter")

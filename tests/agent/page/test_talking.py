@@ -42,6 +42,14 @@ def test_a_picture_is_changed_and_all_of_it_is_there_after_reloading(
 
 
 @needs_browser
+def test_the_same_picture_can_be_attached_again(tab: Tab, server: Server, picture: Path) -> None:
+    for number in (1, 2):
+        tab.ask("Grey it, please.", picture)
+        tab.done("So it is: Converted the image to grayscale.")
+        assert len(server.turns(number)) == number
+
+
+@needs_browser
 def test_a_conversation_is_renamed_flagged_and_deleted_with_its_pictures(
     tab: Tab, server: Server, picture: Path
 ) -> None:
