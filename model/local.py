@@ -23,7 +23,7 @@ from .images import EncodedImage, ImageEncoder
 from .kept_cache import CachedModel
 from .lmm import Event, Replied, SkillUseDelta, TextDelta, Usage
 from .rendering import ChatRenderer, Rendered, shows_shortlist
-from .repeating import made_before
+from .repeating import goes_round, made_before
 from .sampling import Sampling
 from .shortlist import Shortlist
 from .weighing import Weighing
@@ -165,8 +165,7 @@ class LocalLMM:
             yield SkillUseDelta(use)
         seconds = time.perf_counter() - started
         first = draft.first_at - started if draft.first_at else seconds
-        cut_off = draft.tokens >= self._most and not draft.message.skill_uses
-        usage = Usage(len(prompt.ids), draft.cached, tokens, first, seconds, cut_off)
+        usage = Usage(len(prompt.ids), draft.cached, tokens, first, seconds, draft.is_cut)
         yield Replied(draft.message, usage)
 
     def _write(self, asked: _Asked, calls_allowed: bool) -> Generator[TextDelta, None, _Draft]:
@@ -184,12 +183,8 @@ class LocalLMM:
         message = self._parse(written, asked.conversation)
         if rest := message.text[text.shown :]:
             yield TextDelta(rest)
-        return _Draft(message, len(written), cached, first_at)
-
-    @property
-    def _most(self) -> float:
-        """Tokens after which words are cut off."""
-        return min(self._most_words, self._max_tokens)
+        is_cut = self._is_enough(written) and not message.skill_uses
+        return _Draft(message, len(written), cached, first_at, is_cut)
 
     def _parse(self, written: Sequence[int], conversation: Conversation) -> AssistantMessage:
         reply = self._text(written)
@@ -237,7 +232,9 @@ class LocalLMM:
         if len(written) >= self._max_tokens:
             return True
         at_length = len(written) >= self._most_words
-        return at_length and not self.renderer.format.unfinished(self._text(written))
+        in_circles = self._temperature == 0 and goes_round(written)
+        stops = at_length or in_circles
+        return stops and not self.renderer.format.unfinished(self._text(written))
 
     def _text(self, written: Sequence[int]) -> str:
         return str(self.renderer.tokenizer.decode(list(written), skip_special_tokens=False))
@@ -287,12 +284,16 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A reply, how many tokens it has, how many of its prompt were known, when it began."""
+    """A reply, how many tokens it has, how many of its prompt were known, when it began.
+
+    `is_cut` is whether its words would have gone on.
+    """
 
     message: AssistantMessage
     tokens: int
     cached: int
     first_at: float
+    is_cut: bool
 
 
 class _TextStream:

@@ -1,4 +1,4 @@
-"""Calls that a turn has made already: a small model now and then does a thing twice."""
+"""Calls and words that were there already: a small model now and then does a thing twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from ..skills.calls import SkillUse
 from ..skills.skill import is_handle
 from .conversation import AssistantMessage, Message, SkillMessage
 
-__all__ = ["made_before"]
+__all__ = ["goes_round", "made_before"]
+
+_LONGEST_ROUND = 32
+_ROUNDS = 6
+_LEAST = 48
 
 
 def made_before(uses: Sequence[SkillUse], turn: Sequence[Message]) -> bool:
@@ -30,6 +34,19 @@ def made_before(uses: Sequence[SkillUse], turn: Sequence[Message]) -> bool:
                 origins |= dict.fromkeys(message.images, _traced(taken, origins))
     known = [(use.name, _traced(use.arguments, origins)) for use in made]
     return bool(uses) and all((use.name, _traced(use.arguments, origins)) in known for use in uses)
+
+
+def goes_round(written: Sequence[int]) -> bool:
+    """Whether the last tokens say one thing over and over.
+
+    That is six times at least, and 48 tokens. Where always the likeliest token is taken, a model
+    that has come so far does not come out of it again.
+    """
+    for period in range(1, _LONGEST_ROUND + 1):
+        span = max(_LEAST, _ROUNDS * period)
+        if len(written) >= span and written[-span:-period] == written[period - span :]:
+            return True
+    return False
 
 
 def _traced(value: Any, origins: dict[str, Any]) -> Any:

@@ -1,12 +1,14 @@
-"""Calls that a turn has made already."""
+"""Calls that a turn has made already, and words that go round in circles."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from llava_plus.model.conversation import AssistantMessage, Conversation
-from llava_plus.model.repeating import made_before
+from llava_plus.model.repeating import goes_round, made_before
 from llava_plus.skills import ImageRef, SkillUse
 from llava_plus.skills.calls import Artifact, SkillResult
 
@@ -58,3 +60,18 @@ def test_the_same_call_about_an_image_or_what_came_of_it_is_a_repetition(
 def test_what_an_earlier_turn_called_may_be_called_again() -> None:
     asked_again = called(FOUND).reply(AssistantMessage(text="One cat.")).ask("And now?")
     assert not made_before([FOUND], asked_again.turn)
+
+
+@given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3), min_size=1, max_size=32))
+def test_what_is_said_over_and_over_goes_round_whatever_stood_before(
+    before: list[int], said: list[int]
+) -> None:
+    often = max(6, -(-48 // len(said)))
+    assert goes_round([*before, *said * often])
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=400, unique=True), st.integers(1, 32))
+def test_a_few_times_the_same_does_not_go_round(told: list[int], most: int) -> None:
+    assert not goes_round(told)
+    few = told[:most]
+    assert not goes_round(few * min(5, 47 // max(1, len(few))))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from llava_plus.model.conversation import Conversation
 from llava_plus.model.lmm import LMM, Replied
 from llava_plus.model.local import LocalLMM
@@ -12,6 +14,7 @@ from llava_plus.model.remote import RemoteLMM
 from llava_plus.model.sampling import Sampling, sampled
 from llava_plus.model.scripted import ScriptedLMM
 from llava_plus.skills import ImageStore, SkillSpec
+from transformers import PreTrainedModel
 
 from ..serving import serving
 from . import openai_server
@@ -39,6 +42,17 @@ async def replied(lmm: LMM, conversation: Conversation = ASKED, **wanted: Any) -
     return last
 
 
+def says_one_thing(model: PreTrainedModel, token: int) -> PreTrainedModel:
+    """A model to which one token is by far the likeliest, whatever stands before it."""
+    head = model.get_output_embeddings()
+    always = torch.nn.Linear(head.in_features, head.out_features)
+    torch.nn.init.zeros_(always.weight)
+    with torch.no_grad():
+        always.bias.copy_(100.0 * (torch.arange(head.out_features) == token))
+    model.set_output_embeddings(always)
+    return model
+
+
 async def test_a_seed_decides_what_a_local_model_says(lmm: LocalLMM) -> None:
     wanted: dict[str, Any] = {"temperature": 2.0, "max_tokens": 12}
     said = [(await replied(lmm, seed=seed, **wanted)).message.text for seed in (1, 1, 2)]
@@ -58,6 +72,16 @@ async def test_words_are_cut_off_where_they_were_to_be(lmm: LocalLMM) -> None:
     assert (short.usage.completion_tokens, short.usage.cut_off) == (5, True)
     whole = await replied(lmm, max_tokens=10_000)
     assert whole.usage.completion_tokens <= 400, "the operator's bound holds"
+
+
+async def test_a_model_that_goes_round_in_circles_is_cut_off(tmp_path: Path) -> None:
+    model, processor = load_model(FAMILIES["llava"](tmp_path)), load_processor(str(tmp_path))
+    model = says_one_thing(model, processor.tokenizer.encode("a")[-1])
+    lmm = LocalLMM(model, processor, max_tokens=100)
+    greedy = await replied(lmm)
+    assert (greedy.usage.completion_tokens, greedy.usage.cut_off) == (48, True)
+    drawn = await replied(lmm, temperature=1.0, top_p=0.0)
+    assert drawn.usage.completion_tokens == 100, "what is drawn may go on otherwise"
 
 
 async def test_a_call_that_has_begun_is_written_to_its_end(lmm: LocalLMM) -> None:
