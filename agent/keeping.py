@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -28,8 +27,9 @@ from .loop import (
     TurnFinished,
 )
 from .observing.metrics import Metrics
+from .observing.tracing import TurnIds
 from .observing.watched import watched_turn
-from .store.rows import first_request
+from .store.rows import first_request, new_id
 from .store.store import LEASE_SECONDS, ConversationStore
 from .store.values import KeptConversation, KeptTurn, StoreUnavailable, TurnState
 
@@ -111,12 +111,21 @@ class TurnKeeper:
         return running.cancel() if running else False
 
     async def take(self, agent: Agent, place: Place, value: Conversation) -> ChatEvents:
-        """Let the agent take the turn that `value` asks for; see `Chats` for what is told."""
-        conversation, turn = await self._begin(place, value)
+        """Let the agent take the turn that `value` asks for; see `Chats` for what is told.
+
+        The LMM reads the request while that is written down; nobody hears of it before it is.
+        """
+        ids = _ids(place)
         events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
-        running = self._run(agent, place, turn, value, events.put_nowait)
+        running = self._run(agent, place, ids, value, events.put_nowait)
         taking = asyncio.create_task(running)
         taking.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            await asyncio.sleep(0)  # the LMM is asked first: to write keeps this thread waiting too
+            conversation, turn = await self._begin(place, value, ids)
+        except BaseException:
+            await _end(taking)
+            raise
         progress = _Progress(value)
         async with self._registered(turn.id, taking):
             try:
@@ -137,17 +146,19 @@ class TurnKeeper:
         self,
         agent: Agent,
         place: Place,
-        turn: KeptTurn,
+        ids: TurnIds,
         value: Conversation,
         tell: Callable[[TurnEvent], None],
     ) -> None:
         own = frozenset(spec.name for spec in place.options.client_tools)
-        with watched_turn(tell, self._metrics, turn.conversation, turn.id) as watched:
+        with watched_turn(tell, self._metrics, *ids) as watched:
             await agent.run(value, place.images, watched, handed_back=own)
 
-    async def _begin(self, place: Place, value: Conversation) -> tuple[KeptConversation, KeptTurn]:
+    async def _begin(
+        self, place: Place, value: Conversation, ids: TurnIds
+    ) -> tuple[KeptConversation, KeptTurn]:
         if not place.options.keep:
-            return _unkept(place.owner, place.lmm, value)
+            return _unkept(place, value, ids)
         if place.kept is None:
             return await self._store.open(
                 place.owner,
@@ -155,6 +166,8 @@ class TurnKeeper:
                 before=place.before,
                 asked=value,
                 images=place.images,
+                conversation=ids.conversation,
+                turn=ids.turn,
             )
         turn = await self._store.begin(
             place.kept.id,
@@ -163,6 +176,7 @@ class TurnKeeper:
             before=place.before,
             asked=value,
             images=place.images,
+            turn=ids.turn,
         )
         title = place.kept.title or first_request(turn.messages)
         return replace(place.kept, title=title, head=turn.id, updated=turn.created), turn
@@ -171,8 +185,7 @@ class TurnKeeper:
         self, place: Place, turn: KeptTurn, taking: asyncio.Task[None], progress: _Progress
     ) -> KeptTurn:
         """End what still runs, and write down how far the turn came."""
-        taking.cancel()
-        await asyncio.wait([taking])
+        await _end(taking)
         if not taking.cancelled() and (failure := taking.exception()):
             log.error("turn %s broke", turn.id, exc_info=failure)
             progress.fail("InternalError", "something in this program broke; its log says what")
@@ -294,22 +307,35 @@ async def _patiently(finish: Callable[[], Awaitable[KeptTurn]]) -> KeptTurn:
         pause = min(2 * pause, 2.0)
 
 
-def _unkept(owner: str, lmm: str, value: Conversation) -> tuple[KeptConversation, KeptTurn]:
+async def _end(taking: asyncio.Task[None]) -> None:
+    """Let a turn end now; whoever cares sees how it did."""
+    if taking.cancel():
+        await asyncio.wait([taking])
+
+
+def _ids(place: Place) -> TurnIds:
+    """A turn's own id, and that of its conversation; one that is not written down has none."""
+    if not place.options.keep:
+        return TurnIds(turn=new_id("turn"))
+    return TurnIds(place.kept.id if place.kept else new_id("conv"), new_id("turn"))
+
+
+def _unkept(place: Place, value: Conversation, ids: TurnIds) -> tuple[KeptConversation, KeptTurn]:
     """Stand for a conversation and a turn that are not written down."""
     now = datetime.now(UTC)
     conversation = KeptConversation(
-        id="",
-        owner=owner,
+        id=ids.conversation,
+        owner=place.owner,
         title="",
-        lmm=lmm,
+        lmm=place.lmm,
         skills=value.skills,
         head=None,
         created=now,
         updated=now,
     )
     turn = KeptTurn(
-        id=f"turn_{secrets.token_hex(12)}",
-        conversation="",
+        id=ids.turn,
+        conversation=ids.conversation,
         parent=None,
         state=TurnState.RUNNING,
         messages=value.messages,

@@ -240,9 +240,10 @@ class _Turn:
         seconds: dict[str, float] = {}
         grown = self._conversation.reply(replied.message)
         if uses:
-            self._emit(CallsDecided(uses, grown))
             async with together() as group:
+                # Tasks begin in the order in which they were made: calls go before telling of them.
                 calls = [group.create_task(self._call(use, seconds)) for use in uses]
+                self._emit(CallsDecided(uses, grown))
             for call in calls:
                 grown = grown.add_result(call.result())
         self._conversation = grown

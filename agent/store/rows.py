@@ -60,11 +60,17 @@ def first_request(messages: Sequence[Message]) -> str:
 
 
 def new_conversation(
-    owner: str, skills: Sequence[SkillSpec], *, title: str, lmm: str, now: datetime
+    owner: str,
+    skills: Sequence[SkillSpec],
+    *,
+    title: str,
+    lmm: str,
+    now: datetime,
+    id: str | None = None,
 ) -> KeptConversation:
-    """A conversation that begins."""
+    """A conversation that begins; its id is a new one if none is given."""
     return KeptConversation(
-        id=new_id("conv"),
+        id=id or new_id("conv"),
         owner=owner,
         title=clean(title),
         lmm=clean(lmm),

@@ -108,13 +108,18 @@ class Turns(Conversations):
         before: Conversation,
         asked: Conversation,
         images: ImageStore,
+        conversation: str | None = None,
+        turn: str | None = None,
     ) -> tuple[KeptConversation, KeptTurn]:
-        """Begin a conversation, with the skills of `before`, and its first turn; see `begin`."""
+        """Begin a conversation, with the skills of `before`, and its first turn; see `begin`.
+
+        Their ids are new ones where none are given.
+        """
         now, grown = self._now(), Grown.between(before, asked)
-        empty = new_conversation(owner, before.skills, title="", lmm=lmm, now=now)
-        turn = begun_turn(new_id("turn"), empty.id, grown, created=now)
-        kept = replace(empty, title=first_request(grown.messages), head=turn.id)
-        columns = turn_columns(turn, grown, now + _LEASE)
+        empty = new_conversation(owner, before.skills, title="", lmm=lmm, now=now, id=conversation)
+        begun = begun_turn(turn or new_id("turn"), empty.id, grown, created=now)
+        kept = replace(empty, title=first_request(grown.messages), head=begun.id)
+        columns = turn_columns(begun, grown, now + _LEASE)
 
         def write(connection: Connection) -> None:
             self._insert(connection, kept)
@@ -122,7 +127,7 @@ class Turns(Conversations):
             connection.execute(_BEGIN, columns)
 
         await self._database.changing(write)
-        return kept, turn
+        return kept, begun
 
     async def begin(
         self,
@@ -133,25 +138,28 @@ class Turns(Conversations):
         before: Conversation,
         asked: Conversation,
         images: ImageStore,
+        turn: str | None = None,
     ) -> KeptTurn:
         """Keep what `asked` has beyond `before` as a turn that runs, and is now the head.
 
-        It runs as long as `renew` is called at least every `LEASE_SECONDS`. Raises
-        `BadConfiguration` when `images` no longer has the bytes of a new image.
+        Its id is a new one if none is given. It runs as long as `renew` is called at least every
+        `LEASE_SECONDS`. Raises `BadConfiguration` when `images` no longer has the bytes of a new
+        image.
         """
         now, grown = self._now(), Grown.between(before, asked)
-        turn = begun_turn(new_id("turn"), conversation, grown, parent=parent, created=now)
-        columns = turn_columns(turn, grown, now + _LEASE)
+        id = turn or new_id("turn")
+        begun = begun_turn(id, conversation, grown, parent=parent, created=now)
+        columns = turn_columns(begun, grown, now + _LEASE)
 
         def write(connection: Connection) -> None:
-            _grow(connection, turn, owner)
+            _grow(connection, begun, owner)
             if parent is not None:
                 _check_parent(connection, parent, conversation)
             self._keep_bytes(connection, conversation, grown, images)
             connection.execute(_BEGIN, columns)
 
         await self._database.changing(write)
-        return turn
+        return begun
 
     async def finish(
         self,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from llava_plus.agent.chats import Asked, ChatEvent, Chats, TurnBegan, TurnKept,
 from llava_plus.agent.dispatcher import LocalDispatcher
 from llava_plus.agent.loop import CallsDecided, StepFinished, TextDelta, TurnFinished
 from llava_plus.agent.store.store import ConversationStore, open_store
-from llava_plus.agent.store.values import NotKept, TurnState
+from llava_plus.agent.store.values import NotKept, StoreUnavailable, TurnState
 from llava_plus.model.conversation import Conversation, SkillMessage, UserMessage
 from llava_plus.model.scripted import ScriptedLMM
 from llava_plus.skills import ImageStore, SkillUse
@@ -77,6 +78,32 @@ async def test_a_turn_is_told_as_it_happens_and_can_be_read_again(
     assert data.startswith(b"\x89PNG")
     with pytest.raises(NotKept):
         await chats.image("another", again.images["img_2"].sha256)
+
+
+async def test_the_lmm_reads_a_request_while_it_is_written_down_and_nobody_hears_before(
+    store: ConversationStore, tmp_path: Path
+) -> None:
+    lmm = ScriptedLMM(["Hello."])
+    events = (await chats_of(store, lmm)).ask(OWNER, Asked("Hi."))
+    with closing(sqlite3.connect(tmp_path / "chats.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")  # nobody else can write
+        began = asyncio.ensure_future(anext(events))
+        await asyncio.wait([began], timeout=0.2)
+        assert (began.done(), len(lmm.asked)) == (False, 1)
+        other.rollback()
+    assert isinstance(await began, TurnBegan)
+    assert (await kept(events)).turn.state is TurnState.FINISHED
+
+
+async def test_where_a_request_cannot_be_written_down_its_turn_ends(
+    store: ConversationStore, tmp_path: Path
+) -> None:
+    chats = await chats_of(store, ScriptedLMM([use("slow", seconds=5), "Done."]))
+    with closing(sqlite3.connect(tmp_path / "chats.sqlite")) as other:
+        other.execute("DROP TABLE turns")
+    with pytest.raises(StoreUnavailable, match="no such table"):
+        await kept(chats.ask(OWNER, Asked("Hi.")))
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_conversation_goes_on_after_the_process_has_forgotten_it(
