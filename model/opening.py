@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
+from ..skills.collecting import no_collections
 from ..skills.errors import BadConfiguration
 from .lmm import LMM
 from .shipped import weights_of
@@ -33,23 +32,7 @@ def open_lmm(
         if not model:
             raise BadConfiguration(f"the LMM {name} needs the model's name too: {url}#MODEL")
         return RemoteLMM(url, model, options=remote)
-    with _no_collections():
+    with no_collections():
         from .local import LocalLMM
 
         return LocalLMM.load(weights_of(name), device=device, **(local or {}))
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Spare the garbage collector the million objects of an import, none of which is garbage.
-
-    They take a tenth of the time. Two at once in threads are fine: the first that ends switches it
-    on again.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
+from ...skills.collecting import no_collections
 from ..chats import Chats
 from ..observing.http import CountedRequests
 from ..observing.metrics import Metrics
@@ -94,8 +95,11 @@ def create_app(
 
 
 def _add_page(app: FastAPI, chats: Chats) -> None:
-    from ..page.build import build_page
-    from ..page.mount import mount_page
+    from ..page.stubs import without_stubs
+
+    with without_stubs(), no_collections():
+        from ..page.build import build_page
+        from ..page.mount import mount_page
 
     mount_page(app, build_page(chats, owner=_page_owner))
 
