@@ -45,7 +45,7 @@ class UseChecker:
 
 def problem_of(error: LlavaPlusError) -> SkillProblem:
     """The form in which the model, or a reader of a plan or turn, is told of `error`."""
-    return SkillProblem(kind=error.kind, message=str(error))
+    return SkillProblem(kind=error.kind, message=error.told)
 
 
 def _validator(spec: SkillSpec) -> Draft202012Validator:

@@ -23,7 +23,7 @@ from ..skills.wire import Refused, TooBusy
 from .call_scope import CallScope
 from .worker_client import Call, WorkerClient
 
-__all__ = ["Dispatcher", "HttpDispatcher", "LocalDispatcher"]
+__all__ = ["Dispatcher", "HttpDispatcher", "LocalDispatcher", "unavailable"]
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,8 @@ class HttpDispatcher:
         await asyncio.gather(*(worker.learn_skills() for worker in self._workers))
         silent = [worker.trouble for worker in self._workers if worker.specs is None]
         if len(silent) == len(self._workers):
-            raise WorkerUnavailable("; ".join(map(str, silent)))
+            told = "no skill can be reached just now"
+            raise WorkerUnavailable("; ".join(map(str, silent)), told=told)
         for trouble in silent:
             log.warning("%s", trouble)
         offered: dict[str, tuple[SkillSpec, WorkerClient]] = {}
@@ -177,6 +178,14 @@ class HttpDispatcher:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+def unavailable(skill: str, error: WorkerUnavailable) -> WorkerUnavailable:
+    """What `dispatch` raised, with words for whoever asked."""
+    if isinstance(error, DeadlineExceeded):
+        return DeadlineExceeded(str(error), told=f"the skill {skill!r} was not done in time")
+    told = f"the skill {skill!r} cannot be reached just now"
+    return WorkerUnavailable(str(error), told=told)
 
 
 def _told(use: SkillUse, error: SkillError) -> SkillResult:

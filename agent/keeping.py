@@ -130,8 +130,7 @@ class TurnKeeper:
         async with self._registered(turn.id, taking):
             try:
                 yield TurnBegan(turn, conversation)
-                while (told := await events.get()) is not None:
-                    event = _for_clients(told, turn.id)
+                while (event := await events.get()) is not None:
                     progress.note(event)
                     yield event
             finally:
@@ -186,6 +185,8 @@ class TurnKeeper:
     ) -> KeptTurn:
         """End what still runs, and write down how far the turn came."""
         await _end(taking)
+        if progress.error and progress.error.told != str(progress.error):
+            log.warning("turn %s: %s", turn.id, progress.error)
         if not taking.cancelled() and (failure := taking.exception()):
             log.error("turn %s broke", turn.id, exc_info=failure)
             progress.fail("InternalError", "something in this program broke; its log says what")
@@ -248,6 +249,7 @@ class _Progress:
         self.steps: tuple[Step, ...] = ()
         self.state = TurnState.STOPPED
         self.problem: SkillProblem | None = None
+        self.error: LlavaPlusError | None = None
         self._began = time.monotonic()
         self.seconds = 0.0
 
@@ -265,7 +267,8 @@ class _Progress:
             self.conversation, self.steps = event.conversation, event.steps
             self.state = TurnState.FINISHED
             if event.error:
-                self.fail(event.error.kind, str(event.error))
+                self.error = event.error
+                self.fail(event.error.kind, event.error.told)
 
     @property
     def kept(self) -> Conversation:
@@ -275,14 +278,6 @@ class _Progress:
     def fail(self, kind: str, message: str) -> None:
         """There will be no answer."""
         self.state, self.problem = TurnState.FAILED, SkillProblem(kind=kind, message=message)
-
-
-def _for_clients(event: TurnEvent, turn: str) -> TurnEvent:
-    """The event without the machines that an error names, which the log is told of instead."""
-    if isinstance(event, TurnFinished) and event.unavailable:
-        log.warning("turn %s: %s", turn, event.error)
-        return replace(event, error=event.unavailable)
-    return event
 
 
 def _told(step: Step) -> dict[str, Any]:

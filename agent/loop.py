@@ -27,7 +27,7 @@ from ..skills.images import ImageStore
 from ..skills.progress import Progress
 from .call_scope import CallScope
 from .checking import UseChecker, problem_of
-from .dispatcher import Dispatcher
+from .dispatcher import Dispatcher, unavailable
 from .together import together
 
 __all__ = [
@@ -99,16 +99,13 @@ class TurnFinished:
 
     The conversation is whole: after an error it ends before the reply that failed, so the turn
     can be taken again from there. `handed_back` are the calls of the last reply whose results
-    only the caller can bring; the turn goes on when they have joined the conversation. Where a
-    skill could not be run, `error` is for the operator, and `unavailable` for whoever asked: it
-    names no machines.
+    only the caller can bring; the turn goes on when they have joined the conversation.
     """
 
     conversation: Conversation
     steps: tuple[Step, ...]
     error: LlavaPlusError | None = None
     handed_back: tuple[SkillUse, ...] = ()
-    unavailable: WorkerUnavailable | None = None
 
     def raise_for_error(self) -> None:
         """Raise what kept the turn from its answer, if anything did."""
@@ -216,7 +213,6 @@ class _Turn:
         self._deadline = time.monotonic() + agent.turn_seconds
         self._steps: list[Step] = []
         self._called: set[str] = set()
-        self._unavailable: WorkerUnavailable | None = None
 
     async def run(self) -> None:
         """Take every step; the last event tells how it ended."""
@@ -227,9 +223,7 @@ class _Turn:
         except LlavaPlusError as raised:
             error = raised
         steps = tuple(self._steps)
-        self._emit(
-            TurnFinished(self._conversation, steps, error, self._handed_back, self._unavailable)
-        )
+        self._emit(TurnFinished(self._conversation, steps, error, self._handed_back))
 
     async def _step(self, *, last: bool) -> bool:
         """One reply with all that it calls; true when the turn ends with it."""
@@ -328,10 +322,10 @@ class _Turn:
         except SkillError as error:
             result = SkillResult(id=use.id, name=use.name, error=problem_of(error))
         except WorkerUnavailable as error:
-            told = _without_machines(use, error)
-            self._unavailable = self._unavailable or told
-            result = SkillResult(id=use.id, name=use.name, error=problem_of(told))
+            problem = problem_of(unavailable(use.name, error))
+            result = SkillResult(id=use.id, name=use.name, error=problem)
             self._emit(ResultArrived(result, time.monotonic() - began))
+            error.told = problem.message
             raise
         seconds[use.id] = time.monotonic() - began
         self._emit(ResultArrived(result, seconds[use.id]))
@@ -346,13 +340,6 @@ class _Turn:
                 "Answer from it, or call with other arguments."
             )
         self._called.add(key)
-
-
-def _without_machines(use: SkillUse, error: WorkerUnavailable) -> WorkerUnavailable:
-    """What whoever asked is told of a call that could not be run."""
-    if isinstance(error, DeadlineExceeded):
-        return DeadlineExceeded(f"the skill {use.name!r} was not done in time")
-    return WorkerUnavailable(f"the skill {use.name!r} cannot be reached just now")
 
 
 def _with_own_ids(message: AssistantMessage, conversation: Conversation) -> AssistantMessage:

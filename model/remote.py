@@ -220,9 +220,13 @@ class RemoteLMM:
         try:
             yield
         except LlavaPlusError as error:
-            text = f"server {self._address} (model {self.name!r}) {error}"
-            key = self._key.get_secret_value()
-            raise type(error)(text.replace(key, "***") if key else text) from error.__cause__
+            text = self._without_key(f"server {self._address} (model {self.name!r}) {error}")
+            told = self._without_key(f"the LMM {self.name!r} {error}")
+            raise type(error)(text, told=told) from error.__cause__
+
+    def _without_key(self, text: str) -> str:
+        key = self._key.get_secret_value()
+        return text.replace(key, "***") if key else text
 
 
 class _PassingError(Exception):

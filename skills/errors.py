@@ -31,7 +31,14 @@ __all__ = [
 
 
 class LlavaPlusError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    `told` says it to whoever asked, without the machines that the message may name.
+    """
+
+    def __init__(self, message: str = "", *, told: str = "") -> None:
+        super().__init__(message)
+        self.told = told or message
 
     @property
     def kind(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from ..model.conversation import AssistantMessage, Conversation, SkillMessage
 from ..model.lmm import LMM, Replied
 from ..skills.calls import SkillResult, SkillUse
 from ..skills.errors import BadReply
-from ..skills.images import ImageRef, ImageStore
+from ..skills.images import ImageStore
 from .bank import Bank
 from .catalogue import catalogue
 from .outcomes import fail, invent_result, tell_differently
@@ -26,7 +27,7 @@ _TRIES = 50
 EMPTY = re.compile(r"Found no |Found 0 |Read no |.*\bno text\b")
 """How a finding begins that nothing can be built on."""
 
-_IMAGE = ImageRef(sha256="0" * 64, media_type="image/png", width=640, height=480)
+_SIZE = (640, 480)
 
 
 async def play_turn(lmm: LMM, conversation: Conversation, seed: str) -> Conversation:
@@ -34,15 +35,15 @@ async def play_turn(lmm: LMM, conversation: Conversation, seed: str) -> Conversa
 
     A finding that others build on is never empty. Of the turns, one in ten has a call that fails.
     """
-    rng = random.Random(seed)
+    rng, store = random.Random(seed), ImageStore()
     failing = rng.random() < 0.1
     for _ in range(MOST_CALLS):
-        reply = await one_reply(lmm, conversation, ImageStore())
+        reply = await one_reply(lmm, conversation, store)
         conversation = conversation.reply(reply)
         if not reply.skill_uses:
             break
         for use in reply.skill_uses:
-            result = fail(use, rng) if failing else finding(use, rng, use.name)
+            result = fail(use, rng) if failing else finding(use, rng, use.name, store)
             conversation = conversation.add_result(result)
     return conversation
 
@@ -65,12 +66,26 @@ def _bank() -> Bank:
     return Bank()
 
 
-def finding(use: SkillUse, rng: random.Random, kind: str | None) -> SkillResult:
-    """What the catalogue skill `kind`, or any other, might find for a call; never nothing."""
+@cache
+def _plain_image() -> bytes:
+    """It stands for every image that a skill makes, for LMMs that look at them."""
+    from PIL import Image
+
+    written = io.BytesIO()
+    Image.new("RGB", _SIZE, "grey").save(written, "PNG")
+    return written.getvalue()
+
+
+def finding(use: SkillUse, rng: random.Random, kind: str | None, store: ImageStore) -> SkillResult:
+    """What the catalogue skill `kind`, or any other, might find for a call; never nothing.
+
+    An image that it makes is put into `store`.
+    """
     if kind is None or kind not in catalogue():
         told = tell_differently(_bank().findings, rng, _bank().nouns)
         return SkillResult(id=use.id, name=use.name, text=Filler.of(_bank(), rng).fill(told))
-    results = (invent_result(kind, use, rng, _bank().nouns, _IMAGE) for _ in range(_TRIES))
+    image = store.add(_plain_image())
+    results = (invent_result(kind, use, rng, _bank().nouns, image) for _ in range(_TRIES))
     return next((result for result in results if not EMPTY.match(result.text)), fail(use, rng))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 
 from fastapi import APIRouter
@@ -15,6 +16,8 @@ from ..observing.metrics import Metrics, metrics_response
 from .routing import chats_of
 
 __all__ = ["router"]
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
@@ -74,5 +77,6 @@ async def _problem(answer: Awaitable[object]) -> str:
     except TimeoutError:
         return f"no answer within {_SECONDS:g} s"
     except LlavaPlusError as error:
-        return str(error)
+        log.warning("not ready: %s", error)
+        return error.told
     return ""

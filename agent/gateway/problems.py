@@ -89,7 +89,7 @@ def problem_of(error: Exception) -> Problem:
     """What a client is told; of an error that is no `LlavaPlusError`, only that there was one."""
     nearest = next(base for base in type(error).__mro__ if base in _ERRORS)
     status, kind, code = _ERRORS[nearest]
-    message = str(error) if isinstance(error, LlavaPlusError) else _BROKE
+    message = error.told if isinstance(error, LlavaPlusError) else _BROKE
     param = error.param if isinstance(error, BadField) else None
     headers = {}
     if isinstance(error, TooManyRequests):
@@ -112,6 +112,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 async def _tell(request: Request, error: Exception) -> Response:
+    if isinstance(error, LlavaPlusError) and error.told != str(error):
+        log.warning("%s %s: %s", request.method, request.url.path, error)
     return problem_of(error).response()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -24,10 +25,16 @@ from mcp.types import (
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from ...skills.calls import SkillSpec, SkillUse
-from ...skills.errors import BadInput, DeadlineExceeded, LlavaPlusError, SkillError
+from ...skills.errors import (
+    BadInput,
+    DeadlineExceeded,
+    LlavaPlusError,
+    SkillError,
+    WorkerUnavailable,
+)
 from ...skills.images import MAX_BYTES
 from ..call_scope import CallScope
-from ..dispatcher import Dispatcher
+from ..dispatcher import Dispatcher, unavailable
 from ..together import together
 from .inputs import Intake, tool_schema
 from .outputs import told_error, told_result
@@ -43,6 +50,8 @@ if TYPE_CHECKING:
     from ...skills.progress import Progress, Watch
 
 __all__ = ["mcp_app", "mcp_server", "serve_stdio"]
+
+log = logging.getLogger(__name__)
 
 _SESSION_HEADER = "mcp-session-id"
 _BODY_BYTES = 2 * MAX_BYTES
@@ -156,6 +165,8 @@ class _Tools:
             return await self._run(context, spec, params.arguments or {})
         except (BadInput, SkillError) as error:
             return told_error(error)
+        except WorkerUnavailable as error:
+            raise _operators(unavailable(params.name, error)) from error
         except LlavaPlusError as error:
             raise _operators(error) from error
 
@@ -235,10 +246,12 @@ def _reporting(session: ServerSession, group: asyncio.TaskGroup) -> Watch:
 
 def _operators(error: LlavaPlusError) -> MCPError:
     """An error of the protocol, for what no other arguments would mend."""
+    if error.told != str(error):
+        log.warning("%s", error)
     hint = (
         "call again with a smaller image or less to do, or have whoever runs the server allow "
         "more time"
         if isinstance(error, DeadlineExceeded)
         else "nothing was found out; call again once the worker runs, or start the server anew"
     )
-    return MCPError(INTERNAL_ERROR, f"{error} ({hint})", {"kind": error.kind})
+    return MCPError(INTERNAL_ERROR, f"{error.told} ({hint})", {"kind": error.kind})

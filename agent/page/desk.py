@@ -54,6 +54,6 @@ def telling(handler: Handler) -> Handler:
                 async for updates in every:
                     yield updates
         except LlavaPlusError as error:
-            yield told(self.screen, str(error))
+            yield told(self.screen, error.told)
 
     return cast(Handler, handle)

@@ -92,7 +92,7 @@ class ShownTurn:
             case StepFinished():
                 self.answered = len(self.parts)
             case TurnFinished(error=error) if error:
-                self.problem = SkillProblem(kind=error.kind, message=str(error))
+                self.problem = SkillProblem(kind=error.kind, message=error.told)
 
     def _say(self, text: str) -> None:
         last = self.parts[-1] if len(self.parts) > self.answered else None

@@ -37,6 +37,9 @@ class NotKept(BadInput):
 class StoreUnavailable(WorkerUnavailable):
     """The database or the place of the artifacts cannot be reached, is full, or is damaged."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, told="conversations cannot be read or kept just now: try later")
+
 
 class TurnState(StrEnum):
     """How far a turn has come.

@@ -406,13 +406,14 @@ def test_a_turn_is_stopped_from_elsewhere(tmp_path: Path) -> None:
         assert json.loads(last.removeprefix("data: "))["error"]["code"] == "conflict"
 
 
-def test_readiness_names_what_is_wrong(tmp_path: Path) -> None:
+def test_readiness_names_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with gateway(tmp_path, []) as served:
         assert served.http.get("/readyz").json() == {"ready": True, "problems": {}}
         served.chats.dispatcher = HttpDispatcher(["http://127.0.0.1:9"])
         answer = served.http.get("/readyz")
         assert answer.status_code == 503
-        assert "127.0.0.1:9 cannot be reached" in answer.json()["problems"]["workers"]
+        assert answer.json()["problems"] == {"workers": "no skill can be reached just now"}
+        assert "worker http://127.0.0.1:9 cannot be reached" in caplog.text
 
 
 def test_figures_are_told(refusing: Gateway) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from llava_plus.model.conversation import SkillMessage
-from llava_plus.model.lmm import LMM
+from llava_plus.model.conversation import Conversation, SkillMessage
+from llava_plus.model.lmm import LMM, Event
 from llava_plus.model.scripted import ScriptedLMM
-from llava_plus.skills import SkillProblem, SkillResult, SkillUse
+from llava_plus.skills import ImageStore, SkillProblem, SkillResult, SkillUse
 from llava_plus.skills.errors import BadInput
 from llava_plus.training_data.baselines import BagOfWords, WordOverlap
 from llava_plus.training_data.commands.evaluate import command
@@ -105,6 +106,23 @@ def test_a_mask_that_is_spoken_of_was_made_before() -> None:
     assert list(lmm.asked[0].masks) == ["mask_1", "mask_2"]
     assert verdict.right_skill
     assert verdict.stopped
+
+
+class Looking(ScriptedLMM):
+    """Notes the sizes of the images that it is shown."""
+
+    async def reply(
+        self, conversation: Conversation, store: ImageStore, *, calls_allowed: bool = True
+    ) -> AsyncGenerator[Event, None]:
+        self.seen = [store.image(ref).size for ref in conversation.images.values()]
+        async for event in super().reply(conversation, store, calls_allowed=calls_allowed):
+            yield event
+
+
+async def test_an_image_that_a_skill_makes_can_be_looked_at() -> None:
+    lmm = Looking([use("adjust", image="img_1", operation="blur"), "Here is img_2."])
+    await evaluate(lmm, [case("Blur it.").model_copy(update={"images": 1})])
+    assert lmm.seen == [(640, 480)]
 
 
 def found(text: str, **fields: Any) -> SkillMessage:

@@ -31,7 +31,9 @@ class MadeUpDispatcher:
     async def dispatch(self, use: SkillUse, scope: CallScope) -> SkillResult:
         """Make up what one use brings; see `Dispatcher`."""
         rng = random.Random(json.dumps([self._seed, use.name, use.arguments], sort_keys=True))
-        return fail(use, rng) if self._failing else finding(use, rng, true_name(use.name))
+        if self._failing:
+            return fail(use, rng)
+        return finding(use, rng, true_name(use.name), scope.store)
 
     async def aclose(self) -> None:
         """Nothing is held."""
