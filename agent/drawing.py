@@ -152,7 +152,7 @@ class _Sheet(Canvas):
         colour = COLOURS[(number - 1) % len(COLOURS)]
         rect = self.rect(mark.box)
         self._tint(rect, colour, 0.16)
-        self.pen().rectangle(rect, outline=colour, width=max(1, round(self.unit / 9)))
+        self.frame(rect, colour, max(1, round(self.unit / 9)))
         left, top, _, bottom = rect
         size = min(self.unit * 0.9, max(11.0, bottom - top))
         font = font_for(round(size), "")

@@ -39,6 +39,7 @@ COLOURS: tuple[Rgb, ...] = (
 INK: Rgb = (33, 37, 41)
 PAPER: Rgb = (250, 250, 248)
 _LONGEST_LABEL = 48
+_DARK = 90
 _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial.ttf")
 
 
@@ -57,29 +58,33 @@ class Canvas:
         return max(15.0, 0.021 * max(self.image.size))
 
     def outline(self, rect: Rect, colour: Rgb, label: str = "") -> None:
-        """Outline a rectangle, dark beneath so that it shows on any ground."""
-        outer = (rect[0] - 1, rect[1] - 1, rect[2] + 1, rect[3] + 1)
-        width = self._width
-        self.pen().rectangle(outer, outline=_shade(colour), width=width + 2)
-        self.pen().rectangle(rect, outline=colour, width=width)
+        """Outline a rectangle."""
+        self.frame(rect, colour, self._width)
         self.add_label(label, rect, colour)
 
+    def frame(self, rect: Rect, colour: Rgb, width: int) -> None:
+        """Draw the edges of a rectangle so that they show on any ground."""
+        outer = (rect[0] - 1, rect[1] - 1, rect[2] + 1, rect[3] + 1)
+        self.pen().rectangle(outer, outline=self._casing(rect, colour), width=width + 2)
+        self.pen().rectangle(rect, outline=colour, width=width)
+
     def dot(self, x: float, y: float, colour: Rgb, label: str = "") -> None:
-        """Fill a small circle, with a dark edge."""
+        """Fill a small circle."""
         radius = max(3.0, self.unit / 3)
         rect = (x - radius, y - radius, x + radius, y + radius)
         edge = max(1, round(self.unit / 12))
-        self.pen().ellipse(rect, fill=colour, outline=_shade(colour), width=edge)
+        self.pen().ellipse(rect, fill=colour, outline=self._casing(rect, colour), width=edge)
         self.dots.append(rect)
         self.add_label(label, rect, colour)
 
     def line(self, ends: Rect, colour: Rgb, label: str = "") -> None:
-        """Draw a line from (x0, y0) to (x1, y1), dark beneath."""
+        """Draw a line from (x0, y0) to (x1, y1)."""
         width = self._width
-        self.pen().line(ends, fill=_shade(colour), width=width + 2)
-        self.pen().line(ends, fill=colour, width=width)
         x0, y0, x1, y1 = ends
-        self.add_label(label, (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), colour)
+        rect = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+        self.pen().line(ends, fill=self._casing(rect, colour), width=width + 2)
+        self.pen().line(ends, fill=colour, width=width)
+        self.add_label(label, rect, colour)
 
     def write(self, text: str, x: float, y: float, colour: Rgb) -> None:
         """Write words with their middle at a place, or as near as they fit, edged to be read."""
@@ -151,6 +156,14 @@ class Canvas:
     @property
     def _width(self) -> int:
         return max(2, round(self.unit / 6))
+
+    def _casing(self, rect: Rect, colour: Rgb) -> Rgb:
+        """What parts a colour from the ground: light on a dark ground, dark on any other."""
+        from PIL import ImageStat
+
+        x0, y0, x1, y1 = map(round, rect)
+        ground = self.image.crop((x0, y0, max(x0, x1) + 1, max(y0, y1) + 1)).convert("L")
+        return PAPER if ImageStat.Stat(ground).median[0] < _DARK else _shade(colour)
 
 
 def _within(middle: float, half: float, extent: float) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from llava_plus.agent.drawing import annotate
 from llava_plus.skills import Artifact, Mask, SkillResult
+from llava_plus.skills.canvas import COLOURS
 from PIL import Image, ImageChops
 
 # pycocotools 2.0.11 with numpy 2: its own decode warns.
@@ -38,6 +39,19 @@ def test_draws_a_box_and_its_label_in_place() -> None:
     assert (left, right, bottom) == pytest.approx((200, 600, 900), abs=6)
     assert 455 < top < 500, "the label stands on the box"
     assert image.getpixel((200, 700)) == (128, 128, 128), "the image itself is left alone"
+
+
+@pytest.mark.parametrize("number", range(len(COLOURS)))
+@pytest.mark.parametrize("kind", ["objects", "lines"])
+def test_a_frame_shows_on_a_ground_of_its_own_colour(kind: str, number: int) -> None:
+    image = Image.new("RGB", (1000, 1000), COLOURS[number])
+    corner = {"label": "0", "text": "0", "box": [0, 0, 0.01, 0.01]}
+    found = [corner | {"label": str(n)} for n in range(number)]
+    found.append({"label": "last", "text": "last", "box": [0.25, 0.25, 0.75, 0.75]})
+    drawn = annotate(image, result({kind: found}))
+    assert drawn
+    across = np.asarray(drawn.convert("L").crop((600, 700, 601, 800)), dtype=int)[:, 0]
+    assert np.ptp(across) > 50
 
 
 def test_draws_a_point_and_its_label_beside_it() -> None:
