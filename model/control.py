@@ -26,7 +26,8 @@ class ControlTokens:
         # Joiners that stand there already are counted, so that restoring is exact.
         forms = "|".join(f"{re.escape(s[0])}{JOINER}*{re.escape(s[1:])}" for s in ordered)
         self._pattern = re.compile(forms) if ordered else None
-        self._first = {spelling[0] for spelling in ordered}
+        # Words begin as some of them do, but hardly any text holds what they end with.
+        self._last = {spelling[-1] for spelling in ordered}
 
     def neutralise(self, text: str) -> str:
         """Spell every control token in `text` so that it is only text."""
@@ -58,8 +59,8 @@ class ControlTokens:
 
     def _rewrite(self, text: str, change: Callable[[re.Match[str]], str]) -> str:
         if self._pattern is not None:
-            for first in self._first:  # most texts hold none of them
-                if first in text:
+            for last in self._last:  # most texts hold none of them
+                if last in text:
                     return self._pattern.sub(change, text)
         return text
 
