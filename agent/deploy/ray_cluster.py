@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ...skills.errors import WorkerUnavailable
 from ...skills.worker import listen
 from .ray import application
+from .ray_address import check_reachable
 from .ray_settings import RaySettings
 from .ray_waiting import wait_until_running
 
@@ -60,6 +61,8 @@ def deployed(
 
     if address is None:
         listen(host, port).close()  # Ray would try again and again
+    else:
+        check_reachable(address)
     dashboard = None if address else False
     try:
         ray.init(

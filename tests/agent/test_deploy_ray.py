@@ -333,3 +333,12 @@ def test_a_group_without_skills_gets_those_that_no_other_has(tmp_path: Path) -> 
     assert groups["numbers"].place == "cuda"
     assert {"crop", "draw"} <= set(groups["rest"].skills)
     assert "calculate" not in groups["rest"].skills
+
+
+@needs_ray
+def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
+    there = ["--address", f"127.0.0.1:{free_port()}"]
+    away = [sys.executable, "-m", "llava_plus.agent", "deploy", "ray", "crop", *there]
+    done = subprocess.run(away, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode
+    assert "there is no Ray cluster at 127.0.0.1" in done.stderr

@@ -144,6 +144,11 @@ def _object(ctx: Any, param: Any, value: str) -> dict[str, Any]:
     show_default=True,
     help="Time for one call.",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Ask from several processes: `local`, or a Ray cluster that is there, HOST:6379.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 def command(as_json: bool, **options: Any) -> None:
     """Write records about images that a labeler knows from captions, boxes and tags.
@@ -193,6 +198,7 @@ class _Run:
     workers: tuple[str, ...]
     device: str
     skill_seconds: float
+    ray: str | None
 
     @property
     def refusals(self) -> Path:
@@ -264,6 +270,7 @@ class _Run:
         return self.families or tuple(spec.name for spec in stage.runs.skills)
 
     def _opening(self) -> Opening:
+        from ..generation.on_ray import Cluster
         from ..generation.opening import Opening
 
         return Opening(
@@ -276,6 +283,7 @@ class _Run:
             workers=self.workers,
             device=self.device,
             skill_seconds=self.skill_seconds,
+            cluster=Cluster(self.ray, self.concurrency) if self.ray else None,
         )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...model.conversation import Conversation
 from ...model.lmm import LMM, Replied
-from ...model.remote import RemoteLMM, Timeouts
+from ...model.remote import API_KEY_VARIABLE, RemoteLMM, Timeouts
 from ...skills.calls import SkillUse
 from ...skills.errors import BadConfiguration, BadReply
 from ...skills.images import ImageStore
@@ -20,7 +19,14 @@ from ..suites.answers import content_key
 from .kept import Kept
 from .pace import Pace
 
-__all__ = ["LABELER_KEY_VARIABLE", "Labeler", "Said", "Spent", "open_labeler"]
+__all__ = [
+    "LABELER_KEY_VARIABLE",
+    "Labeler",
+    "Said",
+    "Spent",
+    "labeler_key",
+    "remote_labeler",
+]
 
 LABELER_KEY_VARIABLE = "LLAVA_PLUS_LABELER_API_KEY"
 """The labeler's key, where it is not the one of the LMM."""
@@ -145,11 +151,13 @@ def _said(replied: Replied) -> Said:
     return said
 
 
-@asynccontextmanager
-async def open_labeler(
-    name: str, kept: Kept, *, request: Mapping[str, Any], pace: Pace
-) -> AsyncIterator[Labeler]:
-    """The labeler `URL#MODEL`, with its own key if it has one.
+def labeler_key() -> str:
+    """The labeler's key: its own, or that of the LMM; empty without either."""
+    return os.environ.get(LABELER_KEY_VARIABLE) or os.environ.get(API_KEY_VARIABLE, "")
+
+
+def remote_labeler(name: str, request: Mapping[str, Any], key: str) -> RemoteLMM:
+    """The LMM of the labeler `URL#MODEL`; `request` are further fields of each request.
 
     It is patient: a server that says when to come back is asked again then. Raises
     `BadConfiguration` for another name.
@@ -158,16 +166,12 @@ async def open_labeler(
     if not (model and url.startswith(("http://", "https://"))):
         problem = f"{name!r} is no labeler: give URL#MODEL of an OpenAI-compatible server"
         raise BadConfiguration(problem)
-    lmm = RemoteLMM(
+    return RemoteLMM(
         url,
         model,
-        api_key=os.environ.get(LABELER_KEY_VARIABLE),
+        api_key=key,
         timeouts=_TIMEOUTS,
         retries=_RETRIES,
         longest_pause=_LONGEST_PAUSE,
         options=request,
     )
-    try:
-        yield Labeler(lmm, model, kept, request=request, pace=pace)
-    finally:
-        await lmm.aclose()

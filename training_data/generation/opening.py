@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ...agent.session import SessionOptions, open_session
+from ...model.lmm import LMM
 from ...skills.errors import BadConfiguration, BadInput
 from ...skills.readiness import with_used
 from ...skills.settings import settings_in_force
 from ..suites.answers import AnswerFile
 from .instructions import INSTRUCTION_KINDS
 from .kept import Kept
-from .labeler import open_labeler
+from .labeler import Labeler, labeler_key, remote_labeler
+from .on_ray import Cluster, asked_on_ray
 from .pace import Pace
 from .recipe import Stage
 from .skill_runs import SkillRuns
@@ -32,7 +34,8 @@ class Opening:
     """How to open a stage; `folder` keeps replies, results and made images for another run.
 
     `families` are skills, or several with `+` between them; with none every skill on offer is
-    one. Without `tools` no skill is opened. `pace` is requests and tokens a minute.
+    one. Without `tools` no skill is opened. `pace` is requests and tokens a minute. With a
+    `cluster` the labeler is asked from its processes.
     """
 
     labeler: str
@@ -44,6 +47,7 @@ class Opening:
     workers: tuple[str, ...] = ()
     device: str = "cpu"
     skill_seconds: float = 120.0
+    cluster: Cluster | None = None
 
 
 @asynccontextmanager
@@ -57,10 +61,8 @@ async def open_stage(opening: Opening) -> AsyncIterator[Stage]:
             return Kept(stack.enter_context(AnswerFile(opening.folder / name)))
 
         pace = Pace(*opening.pace)
-        labeling = open_labeler(
-            opening.labeler, kept("said.jsonl"), request=opening.request, pace=pace
-        )
-        labeler = await stack.enter_async_context(labeling)
+        lmm = await stack.enter_async_context(_labeling(opening))
+        labeler = Labeler(lmm, lmm.name, kept("said.jsonl"), request=opening.request, pace=pace)
         if not opening.tools:
             yield Stage(labeler)
             return
@@ -78,6 +80,20 @@ async def open_stage(opening: Opening) -> AsyncIterator[Stage]:
             settings=settings,
         )
         yield Stage(labeler, runs)
+
+
+@asynccontextmanager
+async def _labeling(opening: Opening) -> AsyncIterator[LMM]:
+    """The LMM that labels, asked from here or by Ray."""
+    lmm = remote_labeler(opening.labeler, opening.request, labeler_key())
+    try:
+        if opening.cluster is None:
+            yield lmm
+            return
+        async with asked_on_ray(opening.labeler, opening.request, opening.cluster) as spread:
+            yield spread
+    finally:
+        await lmm.aclose()
 
 
 def check_families(families: Sequence[str]) -> None:
