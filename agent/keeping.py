@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ..model.conversation import Conversation
 from ..model.sampling import Sampling
@@ -36,6 +36,8 @@ from .store.values import KeptConversation, KeptTurn, StoreUnavailable, TurnStat
 __all__ = ["ChatEvent", "ChatEvents", "Place", "TurnBegan", "TurnKeeper", "TurnKept", "TurnOptions"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _STOP_SECONDS = 5.0
 _PATIENCE = 15.0
@@ -102,7 +104,7 @@ class TurnKeeper:
         self._metrics = metrics
         self._recent = recent
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._settling: set[asyncio.Task[KeptTurn]] = set()
+        self._settling: set[asyncio.Task[Any]] = set()
         self._renewing: asyncio.Task[None] | None = None
 
     def stop(self, turn: str) -> bool:
@@ -120,11 +122,12 @@ class TurnKeeper:
         running = self._run(agent, place, ids, value, events.put_nowait)
         taking = asyncio.create_task(running)
         taking.add_done_callback(lambda _: events.put_nowait(None))
+        # Begun behind it, so that the LMM is asked first: to write keeps this thread waiting too.
+        beginning = asyncio.create_task(self._begin(place, value, ids))
         try:
-            await asyncio.sleep(0)  # the LMM is asked first: to write keeps this thread waiting too
-            conversation, turn = await self._begin(place, value, ids)
+            conversation, turn = await asyncio.shield(beginning)
         except BaseException:
-            await _end(taking)
+            await self._surely(self._call_off(place, value, beginning, taking))
             raise
         progress = _Progress(value)
         async with self._registered(turn.id, taking):
@@ -134,12 +137,28 @@ class TurnKeeper:
                     progress.note(event)
                     yield event
             finally:
-                # The client may be gone, and its task cancelled: the turn is kept all the same.
-                settling = asyncio.create_task(self._settle(place, turn, taking, progress))
-                self._settling.add(settling)
-                settling.add_done_callback(self._settling.discard)
-                ended = await asyncio.shield(settling)
+                ended = await self._surely(self._settle(place, turn, taking, progress))
         yield TurnKept(ended, progress.conversation)
+
+    async def _surely(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what has to be done though the client may be gone, and its task cancelled."""
+        task = asyncio.create_task(work)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        return await asyncio.shield(task)
+
+    async def _call_off(
+        self,
+        place: Place,
+        value: Conversation,
+        beginning: asyncio.Task[tuple[KeptConversation, KeptTurn]],
+        taking: asyncio.Task[None],
+    ) -> None:
+        """End a turn of which nobody has heard; where it is written down, that it was stopped."""
+        await _end(taking)
+        await asyncio.wait([beginning])
+        if not (beginning.cancelled() or beginning.exception()):
+            await self._settle(place, beginning.result()[1], taking, _Progress(value))
 
     async def _run(
         self,

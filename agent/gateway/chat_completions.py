@@ -192,7 +192,7 @@ def _usage_chunk(head: Mapping[str, Any], usage: CompletionUsage) -> Chunk:
 def _finish(heard: Heard) -> Finish:
     if heard.handed_back:
         return "tool_calls"
-    return "length" if heard.steps and heard.steps[-1].usage.cut_off else "stop"
+    return "length" if heard.cut_off else "stop"
 
 
 def _tool_calls(heard: Heard) -> list[ToolCall]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ...model.sampling import Sampling
 from ...skills.streaming import unless_gone
 from ..chats import ChatEvent, Chats, TurnBegan
 from .access import Caller
@@ -19,6 +21,7 @@ from .problems import documented, problem_of
 from .requests import StrictRoute
 from .responses_wire import (
     FunctionCall,
+    Incomplete,
     InputCall,
     InputImage,
     InputItem,
@@ -91,7 +94,12 @@ async def _wanted(chats: Chats, caller: Caller, body: ResponseRequest) -> Wanted
         ClientTool(type="function", function=ClientFunction(**tool.model_dump(exclude={"type"})))
         for tool in body.tools or ()
     ]
-    options = options_of(chats, body, tools)
+    sampling = Sampling(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_completion_tokens=body.max_output_tokens,
+    )
+    options = replace(options_of(chats, body, tools), sampling=sampling)
     items = body.input
     if isinstance(items, str):
         items = [InputMessage(role="user", content=items)]
@@ -194,6 +202,9 @@ def _head(body: ResponseRequest, model: str, began: TurnBegan) -> ResponseObject
             "metadata": body.metadata or {},
             "tool_choice": body.tool_choice or "auto",
             "tools": [tool.model_dump() for tool in body.tools or ()],
+            "max_output_tokens": body.max_output_tokens,
+            "temperature": body.temperature,
+            "top_p": body.top_p,
             "conversation": {"id": kept} if kept else None,
         }
     )
@@ -201,10 +212,14 @@ def _head(body: ResponseRequest, model: str, began: TurnBegan) -> ResponseObject
 
 def _completed(body: ResponseRequest, head: ResponseObject, heard: Heard) -> ResponseObject:
     usage = usage_of(heard.steps)
-    output: list[OutputMessage | FunctionCall] = [_message(head, heard.text)] if heard.text else []
+    state: Literal["completed", "incomplete"] = "incomplete" if heard.cut_off else "completed"
+    output: list[OutputMessage | FunctionCall] = []
+    if heard.text:
+        output.append(_message(head, heard.text, state))
     told = heard.skill_events if body.skill_events is not False else None
     update = {
-        "status": "completed",
+        "status": state,
+        "incomplete_details": Incomplete() if heard.cut_off else None,
         "output": [*output, *_calls(head, heard)],
         "usage": ResponseUsage.model_validate(
             {
@@ -219,8 +234,10 @@ def _completed(body: ResponseRequest, head: ResponseObject, heard: Heard) -> Res
     return head.model_copy(update=update)
 
 
-def _message(head: ResponseObject, text: str) -> OutputMessage:
-    return OutputMessage(id=f"msg_{head.id}", status="completed", content=[OutputText(text=text)])
+def _message(
+    head: ResponseObject, text: str, status: Literal["in_progress", "completed", "incomplete"]
+) -> OutputMessage:
+    return OutputMessage(id=f"msg_{head.id}", status=status, content=[OutputText(text=text)])
 
 
 def _calls(head: ResponseObject, heard: Heard) -> list[FunctionCall]:
@@ -277,9 +294,7 @@ class _Telling:
             yield self._next("response.skill_event", skill_event=piece.skill_event)
         if piece.text and not self._speaking:
             self._speaking = True
-            item = _message(self._head, "").model_copy(
-                update={"status": "in_progress", "content": []}
-            )
+            item = _message(self._head, "", "in_progress").model_copy(update={"content": []})
             yield self._next("response.output_item.added", item=item, output_index=0)
             part = OutputText(text="")
             yield self._next("response.content_part.added", part=part, **self._place)
@@ -295,7 +310,7 @@ class _Telling:
                 yield from self._spoken(item, self.heard.text)
             else:
                 yield from self._called(item, index)
-        yield self._next("response.completed", response=whole)
+        yield self._next(f"response.{whole.status}", response=whole)
 
     def failed(self, message: str) -> ResponseEvent:
         error = ResponseError(message=message)

@@ -11,6 +11,7 @@ from .wire import RequestForm, SkillEvent
 
 __all__ = [
     "FunctionCall",
+    "Incomplete",
     "InputCall",
     "InputImage",
     "InputItem",
@@ -98,8 +99,8 @@ class ResponseTool(RequestForm):
 class ResponseRequest(RequestForm):
     """An answer to make; with `previous_response_id` it goes on behind that answer.
 
-    `instructions` are put before the request. Sampling parameters have no effect here. `skills`
-    names those on offer, all when left out. `store` false keeps nothing of it.
+    `instructions` are put before the request. `max_output_tokens` bounds each reply of the LMM.
+    `skills` names those on offer, all when left out. `store` false keeps nothing of it.
     """
 
     input: str | Annotated[list[InputItem], Field(min_length=1)]
@@ -111,8 +112,8 @@ class ResponseRequest(RequestForm):
     previous_response_id: str | None = None
     stream: bool | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     store: bool | None = None
     metadata: dict[str, str] | None = None
     skills: list[str] | None = None
@@ -133,7 +134,7 @@ class OutputMessage(BaseModel):
     type: Literal["message"] = "message"
     id: str
     role: Literal["assistant"] = "assistant"
-    status: Literal["in_progress", "completed"]
+    status: Literal["in_progress", "completed", "incomplete"]
     content: list[OutputText]
 
 
@@ -173,6 +174,12 @@ class ResponseError(BaseModel):
     message: str
 
 
+class Incomplete(BaseModel):
+    """Why the answer breaks off."""
+
+    reason: Literal["max_output_tokens"] = "max_output_tokens"
+
+
 class _Conversation(BaseModel):
     id: str
 
@@ -183,20 +190,21 @@ class ResponseObject(BaseModel):
     id: str
     object: Literal["response"] = "response"
     created_at: int
-    status: Literal["in_progress", "completed", "failed"]
+    status: Literal["in_progress", "completed", "incomplete", "failed"]
     model: str
     output: list[OutputMessage | FunctionCall] = []
     usage: ResponseUsage | None = None
     error: ResponseError | None = None
-    incomplete_details: None = None
+    incomplete_details: Incomplete | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
     metadata: dict[str, str] = {}
     parallel_tool_calls: bool = True
     tool_choice: Literal["none", "auto"] = "auto"
     tools: list[ResponseTool] = []
-    temperature: None = None
-    top_p: None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
     conversation: _Conversation | None = None
     skill_events: list[SkillEvent] | None = None
 

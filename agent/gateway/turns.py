@@ -70,6 +70,11 @@ class Heard:
         """All that was said and not withdrawn; what comes after calls is a paragraph of its own."""
         return "".join(self._said)
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the last reply would have gone on."""
+        return bool(self.steps) and self.steps[-1].usage.cut_off
+
     def take(self, event: ChatEvent) -> list[Piece]:
         """Take in an event. Raises what kept the turn from an answer."""
         match event:

@@ -95,6 +95,24 @@ async def test_the_lmm_reads_a_request_while_it_is_written_down_and_nobody_hears
     assert (await kept(events)).turn.state is TurnState.FINISHED
 
 
+async def test_a_client_that_leaves_while_its_request_is_written_down_has_stopped_the_turn(
+    store: ConversationStore, tmp_path: Path
+) -> None:
+    chats = await chats_of(store, ScriptedLMM([use("slow", seconds=0.5), "Done."]))
+    with closing(sqlite3.connect(tmp_path / "chats.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = asyncio.ensure_future(anext(chats.ask(OWNER, Asked("Hi."))))
+        await asyncio.wait([began], timeout=0.2)
+        began.cancel()
+        await asyncio.wait([began], timeout=0.2)
+        other.rollback()
+    with pytest.raises(asyncio.CancelledError):
+        await began
+    (conversation,) = await store.conversations(OWNER)
+    (turn,) = await store.turns(conversation.id, OWNER)
+    assert turn.state is TurnState.STOPPED
+
+
 async def test_where_a_request_cannot_be_written_down_its_turn_ends(
     store: ConversationStore, tmp_path: Path
 ) -> None:

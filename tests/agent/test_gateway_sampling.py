@@ -1,4 +1,4 @@
-"""Sampling parameters of a chat completion: they reach the LMM, whatever is around it."""
+"""Sampling parameters of a request: they reach the LMM, whatever is around it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from llava_plus.model.lmm import Event, Replied, TextDelta, Usage
 from llava_plus.model.sampling import Sampling
 from llava_plus.model.shortlist import Shortlist
 from llava_plus.skills import ImageStore
+from openai import OpenAI
 
 from .gateway_server import gateway
 
@@ -70,6 +71,24 @@ def test_they_hold_for_one_turn_and_tell_what_was_cut_off(tmp_path: Path) -> Non
         whole = served.http.post(f"{place}/retry", json={"stop": ["a", "b"]}).json()
         assert whole["choices"][0]["finish_reason"] == "stop"
     assert asked == [Sampling(0.5, 1, 3, 4, ("!",), 7, -1, 0.0)] * 2 + [Sampling(stop=("a", "b"))]
+
+
+def test_they_hold_for_a_response_which_is_incomplete_where_it_was_cut_off(tmp_path: Path) -> None:
+    asked: list[Sampling] = []
+    body = {"input": "Go on.", "temperature": 0.5, "top_p": 1, "max_output_tokens": 3}
+    with gateway(tmp_path, Counting(asked)) as served:
+        client = OpenAI(base_url=f"{served.url}/v1", api_key="-")
+        short = client.responses.create(**body)
+        assert (short.status, short.output_text) == ("incomplete", "0 1 2")
+        assert short.incomplete_details
+        assert short.incomplete_details.reason == "max_output_tokens"
+        assert (short.temperature, short.top_p, short.max_output_tokens) == (0.5, 1, 3)
+        *_, last = client.responses.create(**body, stream=True)
+        assert last.type == "response.incomplete"
+        assert last.response.output[0].status == "incomplete"
+        whole = client.responses.create(input="Go on.")
+        assert (whole.status, whole.incomplete_details) == ("completed", None)
+    assert asked == [Sampling(0.5, 1, max_completion_tokens=3)] * 2 + [Sampling()]
 
 
 @pytest.mark.parametrize(

@@ -278,7 +278,7 @@ async def test_our_own_server_as_the_source_of_our_own_agent() -> None:
 async def test_our_own_servers_deadline_is_known_as_one() -> None:
     with serving(mcp_app(LocalDispatcher([Hang()]), seconds=0.3)) as url:
         async with source(f"{url}/mcp") as dispatcher:
-            with pytest.raises(DeadlineExceeded, match="hang was not done within"):
+            with pytest.raises(DeadlineExceeded, match="the skill 'hang' was not done in time"):
                 await dispatch(dispatcher, "hang")
 
 
