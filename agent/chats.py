@@ -28,6 +28,9 @@ _RECENT_BYTES = 256 * 1024 * 1024
 
 _DEFAULT = TurnOptions()
 
+Forget = Callable[[str, Sequence[ImageRef]], Awaitable[None]]
+"""Is told whose images, and which, are about to be deleted."""
+
 _Prepared = tuple[Place, Conversation]
 """Where a turn stands, and the conversation with its request."""
 
@@ -73,6 +76,7 @@ class Chats:
         self._recent = ImageStore(_RECENT_BYTES)
         self._open: list[tuple[str, ImageStore]] = []
         self._keeper = TurnKeeper(store, self._recent, metrics)
+        self._forgetting: list[Forget] = []
 
     # --- the ways in which a turn begins
 
@@ -135,6 +139,19 @@ class Chats:
             if whose == owner and (ref := images.get(sha256)):
                 return ref, images.data(ref)
         return await self.store.artifact(sha256, owner)
+
+    async def delete(self, owner: str, conversation: str) -> None:
+        """Delete a conversation for good: turns, images, and what others hold of them."""
+        if self._forgetting:
+            turns = await self.store.turns(conversation, owner)
+            refs = [ref for turn in turns for ref in turn.images.values()]
+            for forget in self._forgetting:
+                await forget(owner, refs)
+        await self.store.delete(conversation, owner)
+
+    def before_deleting(self, forget: Forget) -> None:
+        """Have whoever holds copies of images told of them while they can still be read."""
+        self._forgetting.append(forget)
 
     async def aclose(self) -> None:
         """Stop every turn that runs, and write down how far each came."""

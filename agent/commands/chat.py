@@ -15,10 +15,11 @@ from ...model.conversation import Conversation
 from ...skills.errors import BadInput, LlavaPlusError
 from ...skills.images import ImageRef, ImageStore
 from ..outputs import Outputs
+from ..places import read_box, read_point
 from ..record import append_record
 from ..report import plain
 from ..session import Session, open_session
-from .marks import Marking, read_box, read_point
+from .marks import Marking
 from .narrator import Narrator
 from .options import out_option, read_images, session_options, with_session_options
 from .requests import Asked, answer_request

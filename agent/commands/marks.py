@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import click
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ...model.conversation import Conversation
 from ...skills.errors import BadInput
 from ...skills.geometry import Box, Mask, Point
 from ...skills.images import ImageRef, read_image
-from ...skills.skill import describe_validation
+from ..places import read_box, read_point
 from .options import adding
 
-__all__ = ["Marking", "read_box", "read_point", "with_marks"]
+__all__ = ["Marking", "with_marks"]
 
 Place = TypeVar("Place")
 
@@ -67,26 +67,6 @@ def _read_sketch(path: Path, marked: ImageRef) -> Mask:
             f"in the sketch {path} {told} is painted: paint the area white on black or on nothing"
         )
     return mask
-
-
-def read_box(text: str) -> Box:
-    """A box from `x0,y0,x1,y1`. Raises `BadInput`."""
-    return _read_place(text, TypeAdapter(Box), "box", "0.1,0.2,0.5,0.6 (left, top, right, bottom)")
-
-
-def read_point(text: str) -> Point:
-    """A point from `x,y`. Raises `BadInput`."""
-    return _read_place(text, TypeAdapter(Point), "point", "0.3,0.5 (across, down)")
-
-
-def _read_place(text: str, adapter: TypeAdapter[Place], what: str, example: str) -> Place:
-    try:
-        return adapter.validate_python(tuple(text.split(",")))
-    except ValidationError as error:
-        raise BadInput(
-            f"{text!r} is no {what}: {describe_validation(error)}; write fractions of the "
-            f"image such as {example}"
-        ) from error
 
 
 class _Marks(click.ParamType[Place], Generic[Place]):

@@ -222,7 +222,7 @@ async def delete_conversation(
     request: Request, conversation_id: Id, caller: ChatCaller
 ) -> ConversationDeleted:
     """Delete a conversation."""
-    await chats_of(request).store.delete(conversation_id, caller.owner)
+    await chats_of(request).delete(caller.owner, conversation_id)
     return ConversationDeleted(id=conversation_id)
 
 

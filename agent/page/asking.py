@@ -16,7 +16,7 @@ from ...skills.images import ImageRef, read_file, read_image
 from ..chats import Asked, ChatEvent, TurnOptions
 from ..store.values import Vote
 from .desk import Desk, Handlers, telling
-from .marking import Drawn, Kind, read_drawing
+from .marking import Drawing, Kind, read_marks
 from .show import Updates, cleared, show
 from .talk import FEEDBACK
 from .view import View
@@ -46,6 +46,7 @@ class Asking(Handlers):
         entry: Mapping[str, Any] | None,
         canvas: Mapping[str, Any] | None,
         kind: str,
+        places: str | None,
         lmm: str,
         skills: Sequence[str],
         steps: int,
@@ -61,7 +62,8 @@ class Asking(Handlers):
             events = self.chats.edit(owner, view.editing, text, options=options)
         else:
             files = [Path(file) for file in (entry or {}).get("files") or ()]
-            asked = await self._asked(owner, view, text, files, canvas, Kind(kind))
+            drawing = Drawing(canvas, Kind(kind), places or "")
+            asked = await self._asked(owner, view, text, files, drawing)
             events = await self._events(owner, view, asked, options)
         async with aclosing(self._take(owner, events, drawings)) as updates:
             async for update in updates:
@@ -198,8 +200,7 @@ class Asking(Handlers):
         view: View,
         text: str,
         files: Sequence[Path],
-        canvas: Mapping[str, Any] | None,
-        kind: Kind,
+        drawing: Drawing,
     ) -> Asked:
         images = [read_file(file) for file in files]
         newest: ImageRef | None = None
@@ -207,11 +208,9 @@ class Asking(Handlers):
             newest, _ = await asyncio.to_thread(read_image, images[-1], name=files[-1].name)
         else:
             newest = await self.talk.newest(owner, view.turn)
-        drawn = Drawn()
-        if newest:
-            size = (newest.width, newest.height)
-            drawn = await asyncio.to_thread(read_drawing, canvas, kind, size)
-        return Asked(text, tuple(images), drawn.boxes, drawn.points, drawn.masks)
+        size = (newest.width, newest.height) if newest else None
+        marks = await asyncio.to_thread(read_marks, drawing, size)
+        return Asked(text, tuple(images), marks.boxes, marks.points, marks.masks)
 
     async def _take(
         self, owner: str, events: AsyncGenerator[ChatEvent, None], drawings: bool
@@ -226,7 +225,7 @@ class Asking(Handlers):
                     updates[self.screen.entry] = gr.update(
                         value=emptied, submit_btn=False, stop_btn=True
                     )
-                    updates[self.screen.attached] = ""
-                    updates[self.screen.mark_box] = gr.update(open=False)
+                    updates[self.screen.attached] = updates[self.screen.places] = ""
+                    updates[self.screen.begun] = frame.view.turn
                     begun = True
                 yield updates

@@ -103,11 +103,8 @@ class Browsing(Handlers):
         self, view: View, drawings: bool, request: gr.Request
     ) -> AsyncGenerator[Updates, None]:
         """Delete the conversation with all of its turns and pictures."""
-        owner, conversation = self.owner(request), _opened(view)
-        turns = await self.chats.store.turns(conversation, owner)
-        refs = [ref for turn in turns for ref in turn.images.values()]
-        await self.pictures.forget(owner, refs)
-        await self.chats.store.delete(conversation, owner)
+        owner = self.owner(request)
+        await self.chats.delete(owner, _opened(view))
         frame = await self.talk.open(owner, None, drawings=drawings)
         yield show(self.screen, frame) | cleared(self.screen)
 

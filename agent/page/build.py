@@ -62,6 +62,38 @@ _TIDY_THE_KEYS = """() => {
 }"""
 """Gradio has buttons in buttons and links, where a key would press both, and some without Space."""
 
+_SLIDE_WITH_ARROWS = """() => {
+  const find = () => document.querySelector("#change [data-testid=slider]");
+  const tidy = () => {
+    const handle = find();
+    if (!handle || handle.tabIndex === 0) return;
+    handle.tabIndex = 0;
+    handle.setAttribute("role", "slider");
+    handle.setAttribute("aria-label", "Where before ends and after begins");
+    handle.setAttribute("aria-valuenow", "50");
+  };
+  document.addEventListener("keydown", (event) => {
+    const handle = find(), ways = {ArrowLeft: -1, ArrowRight: 1, Home: -20, End: 20};
+    if (event.target !== handle || !(event.key in ways)) return;
+    event.preventDefault();
+    const {left, top, width, height} = handle.getBoundingClientRect();
+    const picture = document.querySelector("#change img"), box = picture.getBoundingClientRect();
+    const seen = Math.min(box.width, box.height * picture.naturalWidth / picture.naturalHeight);
+    const start = box.left + (box.width - seen) / 2, x = left + width / 2;
+    const share = Math.min(1, Math.max(0, (x - start) / seen + ways[event.key] / 20));
+    const drag = (where, kind, clientX) => where.dispatchEvent(new MouseEvent(
+      kind, {bubbles: true, cancelable: true, view: window, clientX, clientY: top + height / 2}));
+    drag(handle, "mousedown", x);
+    drag(window, "mousemove", start + share * seen);
+    drag(window, "mouseup", start + share * seen);
+    handle.setAttribute("aria-valuenow", Math.round(100 * share));
+    handle.focus();
+  });
+  new MutationObserver(tidy).observe(
+    document.querySelector("#tools"), {childList: true, subtree: true});
+}"""
+"""Gradio's line between two pictures knows pointers alone, so keys drag it."""
+
 _CLOSE_WITH_ESCAPE = """() => document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.target.matches("[role=listbox]")) return;
   const find = (selector) => document.querySelector(selector);
@@ -85,6 +117,8 @@ _CLOSE_WHERE_NARROW = """() => {
   if (window.innerWidth < 768 && document.querySelector(".sidebar.open"))
     document.querySelector(".sidebar .toggle-button")?.click();
 }"""
+_CLOSE_THE_CANVAS = '() => document.querySelector("#mark-box > .label-wrap.open")?.click()'
+"""From the server Gradio closes only what it was told is open, and who closes it first loses."""
 _NAMES_OF_FILES = "(entry) => (entry?.files || []).map((file) => file.path).join('\\n')"
 
 
@@ -144,7 +178,7 @@ def _wire_turns(asking: Asking, screen: Screen) -> list[Any]:
     """The events that take turns are given back: leaving a conversation ends them."""
     view, notice = screen.view, screen.notice
     options = [screen.lmm, screen.skills, screen.steps, screen.seconds, screen.drawings]
-    entered = [view, screen.entry, screen.canvas, screen.kind, *options]
+    entered = [view, screen.entry, screen.canvas, screen.kind, screen.places, *options]
     shows = _everything(screen)
     turns = [
         screen.entry.submit(asking.ask, entered, **shows),
@@ -153,7 +187,8 @@ def _wire_turns(asking: Asking, screen: Screen) -> list[Any]:
         screen.again.click(asking.again, [view, *options], **shows),
     ]
     screen.entry.stop(asking.stop, view, None, **_PRIVATE)
-    rewords = _writes(view, notice, screen.entry, screen.attached, screen.reword, screen.reword_not)
+    entry = [screen.entry, screen.attached, screen.places]
+    rewords = _writes(view, notice, *entry, screen.reword, screen.reword_not)
     screen.reword.click(asking.reword, view, **rewords)
     screen.reword_not.click(asking.keep_wording, view, **rewords)
     votes = _writes(view, notice, screen.comment)
@@ -172,6 +207,7 @@ def _wire_history(browsing: Browsing, screen: Screen, blocks: gr.Blocks, turns: 
     blocks.load(None, js=_OPEN_WHERE_WIDE, **_PRIVATE)
     blocks.load(None, js=_FOLLOW_THE_TALK, **_PRIVATE)
     blocks.load(None, js=_TIDY_THE_KEYS, **_PRIVATE)
+    blocks.load(None, js=_SLIDE_WITH_ARROWS, **_PRIVATE)
     blocks.load(None, js=_CLOSE_WITH_ESCAPE, **_PRIVATE)
     for chosen in (screen.new.click, screen.history.input, screen.branches.input):
         chosen(None, js=_CLOSE_WHERE_NARROW, **_PRIVATE)
@@ -196,5 +232,5 @@ def _wire_drawing(tools: DrawingTools, screen: Screen) -> None:
     screen.entry.change(None, entry, screen.attached, js=_NAMES_OF_FILES, **_PRIVATE)
     draws = _writes(screen.canvas, screen.notice)
     screen.attached.change(tools.newest, [view, entry], **draws)
-    screen.mark_box.expand(tools.unfold, None, **_writes(screen.mark_box))
+    screen.begun.change(None, js=_CLOSE_THE_CANVAS, **_PRIVATE)
     screen.camera.input(tools.take_photo, [entry, screen.camera], **_writes(entry, screen.camera))

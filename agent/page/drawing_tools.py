@@ -37,10 +37,6 @@ class DrawingTools(Handlers):
         path = await self.pictures.plain(owner, newest, side=CANVAS_SIDE) if newest else None
         yield {self.screen.canvas: canvas(str(path) if path else None)}
 
-    async def unfold(self) -> AsyncGenerator[Updates, None]:
-        """Know that the canvas is open: gradio closes only what it was told is open."""
-        yield {self.screen.mark_box: gr.update(open=True)}
-
     async def take_photo(
         self, entry: Mapping[str, Any] | None, photo: str | None
     ) -> AsyncGenerator[Updates, None]:

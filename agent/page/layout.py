@@ -63,9 +63,10 @@ class Screen:
     change: gr.ImageSlider
     entry: gr.MultimodalTextbox
     attached: gr.Textbox
-    mark_box: gr.Accordion
+    begun: gr.Textbox
     kind: gr.Radio
     canvas: gr.ImageEditor
+    places: gr.Textbox
     camera: gr.Image
 
 
@@ -187,7 +188,7 @@ def _tools() -> dict[str, Any]:
         parts["reword_not"] = gr.Button(
             "Cancel editing", size="sm", visible=False, elem_id="reword-not"
         )
-        with gr.Accordion("Mark a place", open=False, elem_id="mark-box") as parts["mark_box"]:
+        with gr.Accordion("Mark a place", open=False, elem_id="mark-box"):
             parts |= _canvas()
         with gr.Accordion("Take a photo", open=False, elem_id="camera-box"):
             parts["camera"] = gr.Image(
@@ -237,6 +238,14 @@ def _canvas() -> dict[str, Any]:
             height=360,
             elem_id="canvas",
         ),
+        "places": gr.Textbox(
+            label="Or in numbers",
+            info="As fractions of the picture: four are a box (left, top, right, bottom), two a "
+            "point. A space parts several.",
+            placeholder="0.1,0.2,0.5,0.6  0.3,0.5",
+            max_lines=1,
+            elem_id="places",
+        ),
     }
 
 
@@ -253,5 +262,7 @@ def _entry() -> dict[str, Any]:
             autofocus=True,
             elem_id="entry",
         ),
+        # What the browser is to take note of: the files of the request, the turn that has begun.
         "attached": gr.Textbox(visible="hidden", elem_id="attached", show_label=False),
+        "begun": gr.Textbox(visible="hidden", elem_id="begun", show_label=False),
     }

@@ -1,20 +1,21 @@
-"""From what a person drew on the canvas to marks in an image."""
+"""From what a person drew on the canvas, or wrote in numbers, to marks in an image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from ...skills.errors import BadInput
 from ...skills.geometry import Corners, Mask, Position
+from ..places import read_places
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Drawn", "Kind", "read_drawing"]
+__all__ = ["Drawing", "Drawn", "Kind", "read_marks"]
 
 _OPAQUE = 64
 """Of 255: fainter pixels are the soft edge of a stroke."""
@@ -32,29 +33,44 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """What a person gives to mark an image by: strokes, what they stand for, and numbers."""
+
+    canvas: Mapping[str, Any] | None = None
+    kind: Kind = Kind.BOX
+    places: str = ""
+
+
+@dataclass(frozen=True)
 class Drawn:
-    """Marks for the newest image, as fractions of it, from top to bottom."""
+    """Marks for the newest image, as fractions of it: drawn ones from top to bottom, others."""
 
     boxes: tuple[Corners, ...] = ()
     points: tuple[Position, ...] = ()
     masks: tuple[Mask, ...] = ()
 
 
-def read_drawing(canvas: Mapping[str, Any] | None, kind: Kind, size: tuple[int, int]) -> Drawn:
-    """The marks that the strokes on a canvas stand for, in an image of `size` (width, height).
+def read_marks(drawing: Drawing, size: tuple[int, int] | None) -> Drawn:
+    """The marks of a drawing in an image of `size` (width, height), if there is one.
 
     Strokes apart from each other are a box each, the bounds of what was drawn, or a point, the
     middle of it; an area is all strokes and what they enclose. Raises `BadInput` when everything
-    is painted, which marks nothing.
+    is painted, which marks nothing, and for numbers that are no places.
     """
-    strokes = _strokes(canvas)
+    drawn = _read_strokes(drawing, size) if size else Drawn()
+    boxes, points = read_places(drawing.places)
+    return replace(drawn, boxes=drawn.boxes + boxes, points=drawn.points + points)
+
+
+def _read_strokes(drawing: Drawing, size: tuple[int, int]) -> Drawn:
+    strokes = _strokes(drawing.canvas)
     if strokes is None or not strokes.any():
         return Drawn()
-    if kind is Kind.AREA:
+    if drawing.kind is Kind.AREA:
         return Drawn(masks=(_area(strokes, size),))
     gap = max(2, round(_GAP * max(strokes.shape)))
     bounds = [_corners(found, strokes.shape) for found in _apart(strokes, gap)]
-    if kind is Kind.BOX:
+    if drawing.kind is Kind.BOX:
         return Drawn(boxes=tuple(bounds))
     return Drawn(points=tuple(_middle(of) for of in bounds))
 

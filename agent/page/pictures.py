@@ -53,6 +53,7 @@ class Pictures:
         self._chats = chats
         self.folder = Path(tempfile.mkdtemp(prefix="llava-plus-page-"))
         self._files: dict[str, _Picture] = {}
+        chats.before_deleting(self.forget)
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     async def plain(self, owner: str, ref: ImageRef, *, side: int = _SIDE) -> Path:
@@ -133,7 +134,7 @@ class Pictures:
     async def forget(self, owner: str, refs: Iterable[ImageRef]) -> None:
         """Delete what is drawn from these images, and what gradio keeps of both.
 
-        To be called before the images themselves are deleted: gradio files by contents.
+        Called while the images can still be read, since gradio files by contents.
         """
         images = {ref.sha256 for ref in refs}
         uploads = {hash_bytes((await self._chats.image(owner, one))[1]) for one in images}

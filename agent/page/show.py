@@ -37,7 +37,8 @@ def told(screen: Screen, text: str) -> Updates:
 
 def cleared(screen: Screen) -> Updates:
     """An empty request, without pictures or drawing."""
-    return {screen.entry: gr.update(value={"text": "", "files": []}), screen.attached: ""}
+    emptied = gr.update(value={"text": "", "files": []})
+    return {screen.entry: emptied, screen.attached: "", screen.places: ""}
 
 
 def _around(screen: Screen, frame: Frame, around: Around) -> Updates:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from llava_plus.agent.commands.marks import Marking, read_box, read_point
+from llava_plus.agent.commands.marks import Marking
+from llava_plus.agent.places import read_box, read_places, read_point
 from llava_plus.model.conversation import Conversation, UserMessage
 from llava_plus.skills import ImageStore
 from llava_plus.skills.errors import BadInput
@@ -89,6 +90,15 @@ def test_a_box_that_is_none_is_refused_with_an_example(text: str, told: str) -> 
     with pytest.raises(BadInput, match=told) as refused:
         read_box(text)
     assert "0.1,0.2,0.5,0.6" in str(refused.value)
+
+
+def test_several_places_stand_in_one_text() -> None:
+    boxes, points = read_places(" 0.1,0.2,0.5,0.6  0.3, 0.25 0,0,1,1 ")
+    assert boxes == ((0.1, 0.2, 0.5, 0.6), (0, 0, 1, 1))
+    assert points == ((0.3, 0.25),)
+    assert read_places("") == ((), ())
+    with pytest.raises(BadInput, match="'half' is no box"):
+        read_places("0.3,0.25 half")
 
 
 def test_marks_need_an_image(tmp_path: Path) -> None:

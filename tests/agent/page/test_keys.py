@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from llava_plus.agent.store.values import Vote
+from llava_plus.model.conversation import UserMessage
 from playwright.sync_api import Locator, expect
 
 from .served_page import Server, Tab, needs_browser
@@ -84,6 +86,56 @@ def test_a_turn_is_asked_for_read_and_voted_on_by_keys_alone(
 
 
 @needs_browser
+def test_places_are_marked_by_keys_alone(tab: Tab, server: Server, picture: Path) -> None:
+    tab.find("#entry input[type=file]").set_input_files(picture)
+    go(tab, tab.find("#mark-box > button"), "Enter")
+    places = tab.find("#places textarea, #places input")
+    expect(places).to_be_visible()
+    go(tab, places, "1")
+    tab.page.keyboard.type("0,20,50,60")
+    go(tab, tab.find("#entry textarea"), "C")
+    tab.page.keyboard.type("ut it out.")
+    tab.page.keyboard.press("Enter")
+    expect(tab.find("#notice")).to_contain_text("'10,20,50,60' is no box")
+    assert places.input_value() == "10,20,50,60"
+    places.fill("0.1,0.2,0.5,0.6 0.3, 0.25")
+    tab.find("#entry textarea").press("Enter")
+    tab.done("So it is: Cut out")
+    assert places.input_value() == ""
+    [turn] = server.turns()
+    asked = turn.messages[0]
+    assert isinstance(asked, UserMessage)
+    assert asked.marks
+    assert (asked.marks.boxes, asked.marks.points) == (((0.1, 0.2, 0.5, 0.6),), ((0.3, 0.25),))
+
+
+@needs_browser
+def test_arrows_move_the_line_between_before_and_after(tab: Tab, picture: Path) -> None:
+    tab.ask("Grey it, please.", picture)
+    tab.done("So it is: Converted the image to grayscale.")
+    go(tab, tab.find("#change-box > button"), "Enter")
+    line = tab.find("#change").get_by_role("slider")
+    expect(line).to_be_visible()
+
+    def middle() -> float:
+        box = line.bounding_box()
+        assert box
+        return box["x"] + box["width"] / 2
+
+    between = middle()
+    go(tab, line, "Home")
+    left = middle()
+    go(tab, line, "End")
+    right = middle()
+    assert between == pytest.approx((left + right) / 2, abs=2)
+    assert right - left > 100
+    for key, share in (("ArrowLeft", 0.95), ("ArrowRight", 1), ("ArrowRight", 1), ("Home", 0)):
+        go(tab, line, key)
+        assert middle() == pytest.approx(left + share * (right - left), abs=2)
+        assert line.get_attribute("aria-valuenow") == str(round(100 * share))
+
+
+@needs_browser
 def test_tab_stops_at_every_control_and_shows_where_it_is(tab: Tab, picture: Path) -> None:
     tab.ask("Grey it, please.", picture)
     tab.done("So it is: Converted the image to grayscale.")
@@ -95,7 +147,7 @@ def test_tab_stops_at_every_control_and_shows_where_it_is(tab: Tab, picture: Pat
     tab.find("#mark-box > button").press("Enter")
     expect(tab.find("#canvas")).to_be_visible()
     tab.page.wait_for_timeout(500)
-    assert {stop.split()[0] for stop in stops(tab)} >= {"title", "kind", "canvas"}
+    assert {stop.split()[0] for stop in stops(tab)} >= {"title", "kind", "canvas", "places"}
 
 
 @needs_browser

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from llava_plus.agent.page.marking import Kind, read_drawing
+from llava_plus.agent.page.marking import Drawing, Kind, read_marks
 from llava_plus.model.conversation import AssistantMessage, UserMessage
 from llava_plus.skills.errors import BadInput
 from PIL import Image, ImageDraw
@@ -43,7 +43,6 @@ def draw(tab: Tab, picture: Path, *strokes: Stroke) -> None:
         mouse.move(x + right, y + bottom, steps=6)
         mouse.up()
     expect(tab.find("#canvas").get_by_role("button", name="Undo")).to_be_enabled()
-    tab.page.wait_for_timeout(2500)  # what was drawn is on its way to the server
 
 
 def asked_and_called(server: Server) -> tuple[UserMessage, AssistantMessage]:
@@ -107,30 +106,30 @@ def drawn(*strokes: tuple[int, int, int, int], outline: bool = False) -> dict[st
 
 def test_drawings_become_boxes_points_and_areas() -> None:
     canvas = drawn((20, 16, 59, 47), outline=True)
-    assert read_drawing(canvas, Kind.BOX, (200, 160)).boxes == ((0.2, 0.2, 0.6, 0.6),)
-    assert read_drawing(canvas, Kind.POINT, (200, 160)).points == ((0.4, 0.4),)
-    [mask] = read_drawing(canvas, Kind.AREA, (200, 160)).masks
+    assert read_marks(Drawing(canvas, Kind.BOX), (200, 160)).boxes == ((0.2, 0.2, 0.6, 0.6),)
+    assert read_marks(Drawing(canvas, Kind.POINT), (200, 160)).points == ((0.4, 0.4),)
+    [mask] = read_marks(Drawing(canvas, Kind.AREA), (200, 160)).masks
     expected = np.zeros((160, 200), dtype=bool)
     expected[32:96, 40:120] = True
     assert (mask.array() == expected).all()
-    [two] = read_drawing(drawn((0, 0, 9, 9), (90, 70, 99, 79)), Kind.AREA, (100, 80)).masks
+    [two] = read_marks(Drawing(drawn((0, 0, 9, 9), (90, 70, 99, 79)), Kind.AREA), (100, 80)).masks
     assert two.area == pytest.approx(200 / 8000)
-    nothing = read_drawing({"layers": [Image.new("RGBA", (100, 80))]}, Kind.BOX, (10, 10))
-    assert nothing == read_drawing(None, Kind.AREA, (10, 10))
+    nothing = read_marks(Drawing({"layers": [Image.new("RGBA", (100, 80))]}, Kind.BOX), (10, 10))
+    assert nothing == read_marks(Drawing(None, Kind.AREA), (10, 10))
     assert not any((nothing.boxes, nothing.points, nothing.masks))
 
 
 def test_marks_apart_from_each_other_are_several_and_strokes_of_one_box_are_one() -> None:
     canvas = drawn((60, 40, 79, 59), (10, 8, 29, 23), outline=True)
-    assert read_drawing(canvas, Kind.BOX, (200, 160)).boxes == (
+    assert read_marks(Drawing(canvas, Kind.BOX), (200, 160)).boxes == (
         (0.1, 0.1, 0.3, 0.3),
         (0.6, 0.5, 0.8, 0.75),
     )
-    assert read_drawing(canvas, Kind.POINT, (200, 160)).points == ((0.2, 0.2), (0.7, 0.625))
+    assert read_marks(Drawing(canvas, Kind.POINT), (200, 160)).points == ((0.2, 0.2), (0.7, 0.625))
     sides = drawn((20, 16, 20, 47), (22, 16, 57, 16), (59, 16, 59, 47), (22, 47, 57, 47))
-    assert read_drawing(sides, Kind.BOX, (200, 160)).boxes == ((0.2, 0.2, 0.6, 0.6),)
+    assert read_marks(Drawing(sides, Kind.BOX), (200, 160)).boxes == ((0.2, 0.2, 0.6, 0.6),)
 
 
 def test_a_frame_around_everything_marks_nothing() -> None:
     with pytest.raises(BadInput, match="whole image"):
-        read_drawing(drawn((0, 0, 99, 79), outline=True), Kind.AREA, (100, 80))
+        read_marks(Drawing(drawn((0, 0, 99, 79), outline=True), Kind.AREA), (100, 80))

@@ -49,6 +49,7 @@ def test_everything_that_is_written_can_be_read(
 
         drawn = tab.chat.get_by_alt_text("with what detect found")
         tab.find("#mark-box > button").click()
+        expect(tab.find("#kind")).not_to_be_visible()
         drawn.scroll_into_view_if_needed()
         expect(drawn).to_be_in_viewport(ratio=0.5)
         assert drawn.evaluate(
