@@ -55,7 +55,7 @@ clean:
 
 .venv-test/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-test
-	.venv-test/bin/python -m pip install $(PIP_OPTIONS) constraints.txt --editable ".[all,dev,ray]"
+	.venv-test/bin/python -m pip install $(PIP_OPTIONS) constraints.txt --editable ".[all,dev,ray,deepspeed]"
 	touch $@
 
 # torch and torchvision have to be of matching builds, so both come from the same place here.

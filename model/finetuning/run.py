@@ -29,7 +29,14 @@ from .row_plan import RowPlan, consecutive_rows
 from .row_trainer import RowTrainer
 from .rows import RowMaker
 from .run_log import RunLog
-from .sharding import blank_row, fsdp_settings, gathered, is_sharded, prepare_shards
+from .sharding import (
+    blank_row,
+    fsdp_settings,
+    gathered,
+    is_sharded,
+    opened_whole,
+    prepare_shards,
+)
 from .start import prepare_model, start_model, start_processor
 from .usable import Usable, hold_out, open_records
 
@@ -89,7 +96,8 @@ def fine_tune(
     processor = start_processor(recipe)
     with arguments.main_process_first(local=False):
         records, held_out = _records(recipe, processor, folder, watch)
-    model = start_model(recipe, arguments.device)
+    with opened_whole(arguments):
+        model = start_model(recipe, arguments.device)
     packer = RowPacker(model)
     packed = _packs(recipe, model, packer, records, watch)
     if packed:
@@ -250,7 +258,8 @@ def _finish(recipe: FineTune, trainer: RowTrainer, processor: ProcessorMixin, fo
     """Save the model for use; all processes take part where it is sharded."""
 
     def fresh() -> torch.nn.Module:
-        return prepare_model(start_model(recipe, torch.device("cpu"), exact=True), recipe)
+        with opened_whole(trainer.args):
+            return prepare_model(start_model(recipe, torch.device("cpu"), exact=True), recipe)
 
     model = trainer.learning
     learned = gathered(trainer) if trainer.is_sharded else {}

@@ -1,12 +1,15 @@
-"""Training of one model that several processes hold between them (FSDP; Zhao et al. 2023).
+"""Training of one model that several processes hold between them.
 
-The processes run layer by layer together. So each of them has to go through every layer for every
-row, those for images too, or the others wait for it for ever.
+It is parted by torch's FSDP (Zhao et al. 2023) or DeepSpeed's ZeRO (Rajbhandari et al. 2020). The
+processes run layer by layer together. So each of them has to go through every layer for every row,
+those for images too, or the others wait for it for ever.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,7 @@ __all__ = [
     "fsdp_settings",
     "gathered",
     "is_sharded",
+    "opened_whole",
     "prepare_shards",
 ]
 
@@ -82,6 +86,28 @@ def fsdp_settings(recipe: FineTune) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def opened_whole(arguments: TrainingArguments) -> Iterator[None]:
+    """Have transformers open a model as it is where DeepSpeed is to part it.
+
+    Its loss is looked at before there is a trainer, which parts it then.
+    """
+    plugin = arguments.deepspeed_plugin
+    if plugin is None:
+        yield
+        return
+    from transformers.integrations.deepspeed import (
+        set_hf_deepspeed_config,
+        unset_hf_deepspeed_config,
+    )
+
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        set_hf_deepspeed_config(plugin.dschf)
+
+
 def prepare_shards(trainer: RowTrainer, recipe: FineTune) -> None:
     """Make a trainer ready for shards, where it is to have such: one layer is gathered at a time.
 
@@ -91,6 +117,10 @@ def prepare_shards(trainer: RowTrainer, recipe: FineTune) -> None:
         raise BadConfiguration(_NOT_THERE)
     if trainer.is_sharded:
         trainer.add_callback(WholeGradients())
+    if trainer.is_deepspeed_enabled:
+        # Else a run would end without weights, and say so only then.
+        zero = trainer.accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
     plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
     if plugin is not None and plugin.transformer_cls_names_to_wrap is None:
         # Models name the layers of all that they are built of; accelerate looks for every one.

@@ -40,6 +40,17 @@ LORA: dict[str, Any] = {
     "keep_adapter": True,
 }
 
+MEASURED: dict[str, Any] = {
+    "steps": 3,
+    "validation": 0.3,
+    "validate_every": 1,
+    "gradient_norm": 0.05,
+}
+SHARED = {
+    "full": FULL | MEASURED,
+    "lora": LORA | MEASURED | {"lora": {**LORA["lora"], "dropout": 0.0}},
+}
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -164,9 +175,10 @@ def note_run(settings: FineTune, folder: Path) -> Path:
     return file
 
 
-def start_runs(*arguments: str | Path) -> None:
+def start_runs(*arguments: str | Path, **settings: str) -> None:
     """Runs `recipe_runs.py` and waits for it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment |= settings
     words = [sys.executable, *map(str, arguments)]
     done = subprocess.run(words, timeout=300, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -201,9 +213,9 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
     assert [line["loss"] for line in log(folder)] == [line["loss"] for line in log(tmp_path)]
 
 
-def run_in_two(script: str, *runs: Path) -> None:
+def run_in_two(script: str, *runs: Path, **settings: str) -> None:
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
-    start_runs(*torchrun, HERE / script, *runs)
+    start_runs(*torchrun, HERE / script, *runs, **settings)
 
 
 def assert_alike(ours: Path, theirs: Path) -> None:
@@ -224,24 +236,53 @@ def test_two_processes_take_the_steps_of_one(data: Path, tmp_path: Path) -> None
     assert_alike(tmp_path / "one", tmp_path / "two")
 
 
-def test_two_processes_that_share_one_model_take_the_same_steps(data: Path, tmp_path: Path) -> None:
-    """Of the records two have no image, and the last row to be measured is one process's alone."""
-    measured = {"steps": 3, "validation": 0.3, "validate_every": 1}
-    lora = {**LORA, "lora": {**LORA["lora"], "dropout": 0.0}}
-    runs = []
-    for name, changed in (("full", {**FULL, **measured}), ("lora", {**lora, **measured})):
-        assert fine_tune(recipe(data, changed), tmp_path / name)
-        sharded = recipe(data, {**changed, "sharded": True})
-        runs.append(note_run(sharded, tmp_path / f"sharded-{name}"))
-    run_in_two("sharded_runs.py", *runs)
-    for name in ("full", "lora"):
-        assert_alike(tmp_path / name, tmp_path / f"sharded-{name}")
+@pytest.fixture(scope="module")
+def of_one(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What one process makes of two recipes. Of the records two have no image, and the last row
+    to be measured is one process's alone where there are two.
+    """
+    folder = tmp_path_factory.mktemp("one")
+    for name, changed in SHARED.items():
+        assert fine_tune(recipe(data, changed), folder / name)
+    return {name: folder / name for name in SHARED}
+
+
+def assert_alike_with_adapters(of_one: dict[str, Path], folder: Path) -> None:
+    for name, one in of_one.items():
+        assert_alike(one, folder / name)
     kept, shared = (
-        load_file(tmp_path / name / "adapter" / "adapter_model.safetensors")
-        for name in ("lora", "sharded-lora")
+        load_file(run / "adapter" / "adapter_model.safetensors")
+        for run in (of_one["lora"], folder / "lora")
     )
     for name, found in kept.items():
         torch.testing.assert_close(found, shared[name], atol=1e-5, rtol=0)
+
+
+def test_two_processes_that_share_one_model_take_the_same_steps(
+    data: Path, of_one: dict[str, Path], tmp_path: Path
+) -> None:
+    runs = [
+        note_run(recipe(data, {**changed, "sharded": True}), tmp_path / name)
+        for name, changed in SHARED.items()
+    ]
+    run_in_two("sharded_runs.py", *runs)
+    assert_alike_with_adapters(of_one, tmp_path)
+
+
+@pytest.mark.skipif(not find_spec("deepspeed"), reason="llava-plus[deepspeed] is not installed")
+@pytest.mark.parametrize("stage", ["2", "3"])
+def test_two_processes_with_deepspeed_take_the_same_steps(
+    data: Path, of_one: dict[str, Path], tmp_path: Path, stage: str
+) -> None:
+    """The settings are those that `accelerate launch` makes of its options."""
+    runs = [note_run(recipe(data, changed), tmp_path / name) for name, changed in SHARED.items()]
+    settings = {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": stage,
+        "DS_ACCELERATOR": "cpu",
+    }
+    run_in_two("sharded_runs.py", *runs, **settings)
+    assert_alike_with_adapters(of_one, tmp_path)
 
 
 def test_what_nothing_would_be_sharded_among_is_refused(data: Path, tmp_path: Path) -> None:
