@@ -14,7 +14,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -61,12 +61,12 @@ class Timeouts:
 class RemoteLMM:
     """Asks `model` at `base_url`: `http://host:8000`, or with its path, `https://host/api/v1`.
 
-    The key comes from `api_key` or the variable `LLAVA_PLUS_API_KEY`. Most servers take only
-    text as the result of a call, so images that skills made follow in a user message, or with
-    `tool_images="none"` stay unseen. A server that wants more than `longest_pause` seconds before
-    the next try is given up. `options` are further fields of the request, such as
-    `temperature` and `max_tokens`; a None leaves out one that the server does not take, as in
-    `{"stream_options": None}`.
+    The key comes from `api_key` or the first of `key_variables` that is set; where the server
+    does not take it, the error names them. Most servers take only text as the result of a call,
+    so images that skills made follow in a user message, or with `tool_images="none"` stay unseen.
+    A server that wants more than `longest_pause` seconds before the next try is given up.
+    `options` are further fields of the request, such as `temperature` and `max_tokens`; a None
+    leaves out one that the server does not take, as in `{"stream_options": None}`.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class RemoteLMM:
         model: str,
         *,
         api_key: str | None = None,
+        key_variables: Sequence[str] = (API_KEY_VARIABLE,),
         timeouts: Timeouts | None = None,
         retries: int = 3,
         longest_pause: float = 30.0,
@@ -84,7 +85,9 @@ class RemoteLMM:
         self.name = model
         self._url = _completions_url(base_url)
         self._address = str(self._url.copy_with(query=None))
-        self._key = _checked_key(api_key or os.environ.get(API_KEY_VARIABLE, ""))
+        set_keys = (found for name in key_variables if (found := os.environ.get(name)))
+        self._key = _checked_key(api_key or next(set_keys, ""))
+        self._key_variables = tuple(key_variables)
         self._timeouts = timeouts or Timeouts()
         self._retries = retries
         self._longest_pause = longest_pause
@@ -201,7 +204,7 @@ class RemoteLMM:
     async def _try(self, body: bytes) -> AsyncGenerator[Chunk, None]:
         try:
             async with self._client.stream("POST", self._url, content=body) as response:
-                await _check(response)
+                await _check(response, self._key_variables)
                 async with aclosing(read_events(response.aiter_bytes())) as events:
                     async for event in events:
                         yield read_chunk(event)
@@ -297,7 +300,7 @@ def _showing(handles: list[str], image: Callable[[str], dict[str, Any]]) -> list
     return [{"role": "user", "content": parts}] if parts else []
 
 
-async def _check(response: httpx.Response) -> None:
+async def _check(response: httpx.Response, key_variables: Sequence[str]) -> None:
     """Raise what an answer stands for that is not a stream of events."""
     status, headers = response.status_code, response.headers
     if response.is_success:
@@ -313,7 +316,7 @@ async def _check(response: httpx.Response) -> None:
         wish = f" (try again in {pause:.0f} s)" if pause else ""
         raise _PassingError(WorkerUnavailable(answer + wish), pause)
     if status in (401, 403):
-        raise BadConfiguration(f"{answer} (check the key in {API_KEY_VARIABLE})")
+        raise BadConfiguration(f"{answer} (check the key in {' or '.join(key_variables)})")
     if status == 404:
         raise BadConfiguration(f"{answer} (check its address and the name of the model)")
     raise BadReply(answer)

@@ -179,7 +179,10 @@ def test_what_the_labeler_refuses_is_told_in_its_words(
         with cluster.running(*words(items, server.url, tmp_path / "r.jsonl")) as process:
             _, problems = process.communicate(timeout=SECONDS)
     assert process.returncode == 2, problems
-    assert "answered 401: not now (check the key in " in problems
+    assert (
+        "401: not now (check the key in LLAVA_PLUS_LABELER_API_KEY or LLAVA_PLUS_API_KEY)"
+        in problems
+    )
     assert "Traceback" not in problems
 
 

@@ -31,6 +31,8 @@ __all__ = [
 LABELER_KEY_VARIABLE = "LLAVA_PLUS_LABELER_API_KEY"
 """The labeler's key, where it is not the one of the LMM."""
 
+_KEY_VARIABLES = (LABELER_KEY_VARIABLE, API_KEY_VARIABLE)
+
 _TIMEOUTS = Timeouts(first_token=900.0, next_token=120.0)
 _RETRIES = 6
 _LONGEST_PAUSE = 300.0
@@ -153,7 +155,7 @@ def _said(replied: Replied) -> Said:
 
 def labeler_key() -> str:
     """The labeler's key: its own, or that of the LMM; empty without either."""
-    return os.environ.get(LABELER_KEY_VARIABLE) or os.environ.get(API_KEY_VARIABLE, "")
+    return next(filter(None, map(os.environ.get, _KEY_VARIABLES)), "")
 
 
 def remote_labeler(name: str, request: Mapping[str, Any], key: str) -> RemoteLMM:
@@ -170,6 +172,7 @@ def remote_labeler(name: str, request: Mapping[str, Any], key: str) -> RemoteLMM
         url,
         model,
         api_key=key,
+        key_variables=_KEY_VARIABLES,
         timeouts=_TIMEOUTS,
         retries=_RETRIES,
         longest_pause=_LONGEST_PAUSE,

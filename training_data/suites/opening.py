@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from ...agent.session import SessionOptions, open_lmm, open_session
 from ...model.lmm import LMM
-from ...model.remote import RemoteLMM
+from ...model.remote import API_KEY_VARIABLE, RemoteLMM
 from ...model.shipped import weights_of
 from .judge import Judge
 from .players import Stage
@@ -74,8 +73,8 @@ async def open_judge(
     if name is None:
         yield None
         return
-    key = os.environ.get(JUDGE_KEY_VARIABLE)
-    lmm = _remote(name, request, key) or open_lmm(name, device)
+    keys = (JUDGE_KEY_VARIABLE, API_KEY_VARIABLE)
+    lmm = _remote(name, request, keys) or open_lmm(name, device)
     try:
         yield Judge(lmm, model_label(name), request)
     finally:
@@ -104,8 +103,10 @@ def _folder(name: str) -> Path | None:
     return Path(weights_of(name))
 
 
-def _remote(name: str, request: Mapping[str, Any], key: str | None = None) -> LMM | None:
+def _remote(
+    name: str, request: Mapping[str, Any], keys: Sequence[str] = (API_KEY_VARIABLE,)
+) -> LMM | None:
     url, _, model = name.partition("#")
     if not (model and url.startswith(("http://", "https://"))):
         return None
-    return RemoteLMM(url, model, api_key=key, options=request)
+    return RemoteLMM(url, model, key_variables=keys, options=request)
