@@ -23,6 +23,7 @@ __all__ = [
     "from_llava",
     "from_transformers",
     "llava_name",
+    "to_hub",
     "to_llava",
     "tower_of",
     "unwrapped",
@@ -52,15 +53,16 @@ _LLAVA: Table = (
     ("model.mm_projector.", "model.mm_projector."),
     ("model.", "model.language_model."),
 )
-_OLDER: Table = (
+_HUB: Table = (
     ("language_model.lm_head.", "lm_head."),
     ("language_model.model.", "model.language_model."),
     ("multi_modal_projector.", PROJECTOR),
     ("vision_tower.vision_model.", TOWER),
-    (f"{TOWER}vision_model.", TOWER),
-    ("vision_tower.", TOWER),
 )
-"""What `save_pretrained`, and repositories of earlier releases of transformers, say instead."""
+"""What the published repositories of `llava-hf` say instead, and every engine reads."""
+
+_OLDER: Table = (*_HUB, (f"{TOWER}vision_model.", TOWER), ("vision_tower.", TOWER))
+"""What `save_pretrained`, and other repositories of earlier releases of transformers, say."""
 
 _WRAPPED: Table = (
     ("base_model.model.", ""),
@@ -96,6 +98,12 @@ def unwrapped(state: State) -> State:
 def from_transformers(state: State) -> State:
     """The names in any release of transformers that has LLaVA."""
     return _renamed(state, _OLDER)
+
+
+def to_hub(state: State) -> State:
+    """The names of published repositories, which other engines take from files as they are."""
+    table = [(new, old) for old, new in _HUB]
+    return {_rename(name, table): tensor for name, tensor in state.items()}
 
 
 def tower_of(state: State) -> State:

@@ -10,7 +10,7 @@ from .assembling import assemble
 from .chat import chat_template, generation_settings, style_of
 from .configuring import model_config, processor
 from .fitting import fitted
-from .keys import NORM, tower_of
+from .keys import NORM, to_hub, tower_of
 from .layouts import recognise
 from .origin import ORIGIN, TOKENIZER, Origin
 from .tokens import add_words, copy_tokenizer, load_tokenizer, shown_image
@@ -76,7 +76,9 @@ def _convert(source: Path, folder: Path, options: Options, report: Report) -> No
         tower=None if own else digest(tower_of(state), numbers),
     )
     setattr(config, ORIGIN, origin.model_dump())
-    write_weights(state, folder, dtype=numbers, shard_size=options.shard_size, report=report)
+    write_weights(
+        to_hub(state), folder, dtype=numbers, shard_size=options.shard_size, report=report
+    )
     config.save_pretrained(folder)
     generation_settings(style, tokenizer, image).save_pretrained(folder)
     template = chat_template(style, shown_image(settings))

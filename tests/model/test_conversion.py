@@ -297,9 +297,23 @@ def test_a_model_that_never_was_a_llava_goes_there(towers: Towers, tmp_path: Pat
     convert_to_transformers(tmp_path / "back", tmp_path / "again", options(towers, truth))
     again = load_file(tmp_path / "again" / "model.safetensors")
     once = load_file(tmp_path / "out" / "model.safetensors")
-    words = "model.language_model.embed_tokens.weight"
+    words = "language_model.model.embed_tokens.weight"
     assert all(torch.equal(again[name][:401], once[name][:401]) for name in once)
     assert again[words].shape[0] == 401, "the word for an image was among them"
+
+
+def test_weights_have_the_names_of_published_repositories(towers: Towers, tmp_path: Path) -> None:
+    """Other engines, vLLM for one, take them from the file as they are."""
+    source, chosen, _ = llava_v15(towers, tmp_path)
+    convert_to_transformers(source, tmp_path / "out", chosen)
+    names = load_file(tmp_path / "out" / "model.safetensors")
+    assert {".".join(name.split(".")[:2]) for name in names} == {
+        "language_model.lm_head",
+        "language_model.model",
+        "multi_modal_projector.linear_1",
+        "multi_modal_projector.linear_2",
+        "vision_tower.vision_model",
+    }
 
 
 def test_new_rows_are_the_mean_of_the_old(towers: Towers, tmp_path: Path) -> None:
@@ -307,8 +321,8 @@ def test_new_rows_are_the_mean_of_the_old(towers: Towers, tmp_path: Path) -> Non
     convert_to_transformers(source, tmp_path / "out", chosen)
     weights = load_file(tmp_path / "out" / "model.safetensors")
     for name, old in (
-        ("model.language_model.embed_tokens.weight", truth.language.model.embed_tokens.weight),
-        ("lm_head.weight", truth.language.lm_head.weight),
+        ("language_model.model.embed_tokens.weight", truth.language.model.embed_tokens.weight),
+        ("language_model.lm_head.weight", truth.language.lm_head.weight),
     ):
         assert weights[name].shape == (448, HIDDEN)
         torch.testing.assert_close(weights[name][400:], old.mean(dim=0).expand(48, HIDDEN))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from llava_plus.model.training.runs import Progress
 from llava_plus.skills import ImageStore
 from llava_plus.skills.errors import BadConfiguration
 from llava_plus.training_data.commands.train import command
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForImageTextToText
 
@@ -288,6 +289,25 @@ def test_two_processes_with_deepspeed_take_the_same_steps(
 def test_what_nothing_would_be_sharded_among_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration, match="sharded: this takes several processes"):
         fine_tune(recipe(data, {**FULL, "sharded": True}), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("changed", [FULL, LORA])
+def test_weights_keep_the_names_that_other_engines_read(
+    data: Path, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """Published repositories name the tower's weights as transformers did before 5.23."""
+    published = tmp_path / "published"
+    shutil.copytree(data / "llava", published)
+    found = load_file(published / "model.safetensors")
+    named = {
+        name.replace("vision_tower.", "vision_tower.vision_model."): weight
+        for name, weight in found.items()
+    }
+    save_file(named, published / "model.safetensors", metadata={"format": "pt"})
+    settings = recipe(data, {**changed, "start_from": str(published), "steps": 1})
+    assert fine_tune(settings, tmp_path / "run")
+    assert weights(tmp_path / "run").keys() == named.keys()
 
 
 # peft 0.21 asks transformers by a name that 5.23 calls old.
