@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.components.chatbot import ExampleMessage
 
 from ..chats import Chats
+from . import scripts
 from .asking import Asking, Example
 from .browsing import Browsing
 from .desk import Desk
@@ -20,106 +21,6 @@ from .samples import samples_for
 from .talk import Talk
 
 __all__ = ["build_page"]
-
-_READ_ADDRESS = """(address, drawings) =>
-  [new URLSearchParams(window.location.search).get("conversation") || "", drawings]"""
-_WRITE_ADDRESS = """(conversation) => {
-  const url = new URL(window.location.href);
-  if (conversation) url.searchParams.set("conversation", conversation);
-  else url.searchParams.delete("conversation");
-  window.history.replaceState(window.history.state, "", url);
-}"""
-_FOLLOW_THE_TALK = """() => {
-  const chat = document.querySelector("#chat");
-  let following = true, requests = 0;
-  const follow = () => {
-    const now = chat.querySelectorAll(".message.user").length;
-    if (now !== requests) { requests = now; following = true; }
-    const talk = chat.querySelector(".bubble-wrap");
-    if (following && talk) talk.scrollTop = talk.scrollHeight;
-  };
-  for (const act of ["wheel", "touchmove", "pointerdown", "keydown"])
-    chat.addEventListener(act, () => { following = false; }, {passive: true});
-  chat.addEventListener("load", follow, true);
-  new MutationObserver(follow).observe(chat, {childList: true, characterData: true, subtree: true});
-}"""
-"""Pictures grow when they have loaded, after which Gradio takes the reader for one who scrolled."""
-
-_TIDY_THE_KEYS = """() => {
-  const chat = document.querySelector("#chat");
-  const tidy = () => {
-    for (const inner of chat.querySelectorAll(".title button, a button")) inner.tabIndex = -1;
-    for (const title of chat.querySelectorAll(".thought-group .title"))
-      title.setAttribute("aria-expanded", title.classList.contains("expanded"));
-  };
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== " " || !event.target.matches("[role=button]:not(button)")) return;
-    event.preventDefault();
-    event.target.click();
-  });
-  new MutationObserver(tidy).observe(
-    chat, {childList: true, subtree: true, attributes: true, attributeFilter: ["class"]});
-}"""
-"""Gradio has buttons in buttons and links, where a key would press both, and some without Space."""
-
-_SLIDE_WITH_ARROWS = """() => {
-  const find = () => document.querySelector("#change [data-testid=slider]");
-  const tidy = () => {
-    const handle = find();
-    if (!handle || handle.tabIndex === 0) return;
-    handle.tabIndex = 0;
-    handle.setAttribute("role", "slider");
-    handle.setAttribute("aria-label", "Where before ends and after begins");
-    handle.setAttribute("aria-valuenow", "50");
-  };
-  document.addEventListener("keydown", (event) => {
-    const handle = find(), ways = {ArrowLeft: -1, ArrowRight: 1, Home: -20, End: 20};
-    if (event.target !== handle || !(event.key in ways)) return;
-    event.preventDefault();
-    const {left, top, width, height} = handle.getBoundingClientRect();
-    const picture = document.querySelector("#change img"), box = picture.getBoundingClientRect();
-    const seen = Math.min(box.width, box.height * picture.naturalWidth / picture.naturalHeight);
-    const start = box.left + (box.width - seen) / 2, x = left + width / 2;
-    const share = Math.min(1, Math.max(0, (x - start) / seen + ways[event.key] / 20));
-    const drag = (where, kind, clientX) => where.dispatchEvent(new MouseEvent(
-      kind, {bubbles: true, cancelable: true, view: window, clientX, clientY: top + height / 2}));
-    drag(handle, "mousedown", x);
-    drag(window, "mousemove", start + share * seen);
-    drag(window, "mouseup", start + share * seen);
-    handle.setAttribute("aria-valuenow", Math.round(100 * share));
-    handle.focus();
-  });
-  new MutationObserver(tidy).observe(
-    document.querySelector("#tools"), {childList: true, subtree: true});
-}"""
-"""Gradio's line between two pictures knows pointers alone, so keys drag it."""
-
-_CLOSE_WITH_ESCAPE = """() => document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || event.target.matches("[role=listbox]")) return;
-  const find = (selector) => document.querySelector(selector);
-  const around = document.activeElement.closest(
-    ".block:has(> .label-wrap.open), .thought-group:has(.title.expanded)");
-  const fold = around?.querySelector(".label-wrap, .title") || find("#tools .label-wrap.open");
-  const side = window.innerWidth < 768 && find(".sidebar.open .toggle-button");
-  const opened = find("#entry .stop-button") || side || fold || find("#reword-not")
-    || (find("#comment") && find("#comment-not"));
-  if (!opened) return;
-  opened.click();
-  (opened === fold ? fold : find("#entry textarea")).focus();
-})"""
-"""What runs is stopped first; then the fold-out around the focus closes, or any other above."""
-
-_OPEN_WHERE_WIDE = """() => {
-  if (window.innerWidth >= 768 && !document.querySelector(".sidebar.open"))
-    document.querySelector(".sidebar .toggle-button")?.click();
-}"""
-_CLOSE_WHERE_NARROW = """() => {
-  if (window.innerWidth < 768 && document.querySelector(".sidebar.open"))
-    document.querySelector(".sidebar .toggle-button")?.click();
-}"""
-_CLOSE_THE_CANVAS = '() => document.querySelector("#mark-box > .label-wrap.open")?.click()'
-"""From the server Gradio closes only what it was told is open, and who closes it first loses."""
-_NAMES_OF_FILES = "(entry) => (entry?.files || []).map((file) => file.path).join('\\n')"
 
 
 def build_page(chats: Chats, *, owner: Callable[[gr.Request], str]) -> gr.Blocks:
@@ -202,15 +103,15 @@ def _wire_history(browsing: Browsing, screen: Screen, blocks: gr.Blocks, turns: 
     shows = _everything(screen)
     leaves = {**shows, "cancels": turns}
     view, drawings = screen.view, screen.drawings
-    blocks.load(browsing.load, [screen.address, drawings], js=_READ_ADDRESS, **shows)
-    screen.address.change(None, screen.address, js=_WRITE_ADDRESS, **_PRIVATE)
-    blocks.load(None, js=_OPEN_WHERE_WIDE, **_PRIVATE)
-    blocks.load(None, js=_FOLLOW_THE_TALK, **_PRIVATE)
-    blocks.load(None, js=_TIDY_THE_KEYS, **_PRIVATE)
-    blocks.load(None, js=_SLIDE_WITH_ARROWS, **_PRIVATE)
-    blocks.load(None, js=_CLOSE_WITH_ESCAPE, **_PRIVATE)
+    blocks.load(browsing.load, [screen.address, drawings], js=scripts.READ_ADDRESS, **shows)
+    screen.address.change(None, screen.address, js=scripts.WRITE_ADDRESS, **_PRIVATE)
+    blocks.load(None, js=scripts.OPEN_WHERE_WIDE, **_PRIVATE)
+    blocks.load(None, js=scripts.FOLLOW_THE_TALK, **_PRIVATE)
+    blocks.load(None, js=scripts.TIDY_THE_KEYS, **_PRIVATE)
+    blocks.load(None, js=scripts.SLIDE_WITH_ARROWS, **_PRIVATE)
+    blocks.load(None, js=scripts.CLOSE_WITH_ESCAPE, **_PRIVATE)
     for chosen in (screen.new.click, screen.history.input, screen.branches.input):
-        chosen(None, js=_CLOSE_WHERE_NARROW, **_PRIVATE)
+        chosen(None, js=scripts.CLOSE_WHERE_NARROW, **_PRIVATE)
     screen.new.click(browsing.new, drawings, **leaves)
     screen.history.input(browsing.open, [screen.history, drawings], **leaves)
     screen.branches.input(browsing.branch, [view, screen.branches, drawings], **leaves)
@@ -229,8 +130,8 @@ def _wire_history(browsing: Browsing, screen: Screen, blocks: gr.Blocks, turns: 
 
 def _wire_drawing(tools: DrawingTools, screen: Screen) -> None:
     view, entry = screen.view, screen.entry
-    screen.entry.change(None, entry, screen.attached, js=_NAMES_OF_FILES, **_PRIVATE)
+    screen.entry.change(None, entry, screen.attached, js=scripts.NAMES_OF_FILES, **_PRIVATE)
     draws = _writes(screen.canvas, screen.notice)
     screen.attached.change(tools.newest, [view, entry], **draws)
-    screen.begun.change(None, js=_CLOSE_THE_CANVAS, **_PRIVATE)
+    screen.begun.change(None, js=scripts.CLOSE_THE_CANVAS, **_PRIVATE)
     screen.camera.input(tools.take_photo, [entry, screen.camera], **_writes(entry, screen.camera))
