@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import shutil
 import tempfile
 import weakref
@@ -22,11 +23,14 @@ from ...skills.images import ImageRef, read_image, shrunk
 from ..chats import Chats
 from ..drawing import annotate
 from ..sheets import before_after, contact_sheet
+from ..store.values import StoreUnavailable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["CANVAS_SIDE", "Pictures"]
+
+log = logging.getLogger(__name__)
 
 CANVAS_SIDE = 1024
 """Pixels of the longer side of a picture that is drawn on."""
@@ -134,13 +138,24 @@ class Pictures:
     async def forget(self, owner: str, refs: Iterable[ImageRef]) -> None:
         """Delete what is drawn from these images, and what gradio keeps of both.
 
-        Called while the images can still be read, since gradio files by contents.
+        Called while the images can still be read, since gradio files by contents. One that is
+        lost already stops nothing; gradio deletes its copies when they are old.
         """
         images = {ref.sha256 for ref in refs}
-        uploads = {hash_bytes((await self._chats.image(owner, one))[1]) for one in images}
+        uploads = {name for one in images if (name := await self._upload(owner, one))}
         names = [name for name, picture in self._files.items() if picture.images & images]
         paths = [self._files.pop(name).path for name in names]
         await asyncio.to_thread(self._delete, [path for path in paths if path], uploads)
+
+    async def _upload(self, owner: str, sha256: str) -> str | None:
+        """The folder in which gradio keeps uploads of an image, None for a lost image."""
+        try:
+            _, data = await self._chats.image(owner, sha256)
+        except StoreUnavailable as error:
+            log.warning("copies of an image on the page stay until they are old: %s", error)
+            return None
+        name: str = hash_bytes(data)
+        return name
 
     def _delete(self, paths: list[Path], uploads: set[str]) -> None:
         samples = {hash_file(path) for path in self.folder.glob("*.png")}  # everybody's

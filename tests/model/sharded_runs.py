@@ -34,6 +34,8 @@ if __name__ == "__main__":
     if DEEPSPEED:
         import deepspeed
 
+        # What it has of its own between processors, it compiles; a fresh machine has no compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed("gloo")
     for name in ("_prepare_backend", "set_device"):
         setattr(PartialState, name, getattr(_OnProcessors, name))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 from llava_plus.agent.store.values import TurnState, Vote
 from llava_plus.model.conversation import UserMessage
 from PIL import Image
 from playwright.sync_api import expect
 
-from .served_page import HOSTILE, Server, Tab, needs_browser
+from ...serving import png
+from .served_page import HOSTILE, Server, Tab, needs_browser, served
 
 
 @needs_browser
@@ -53,12 +56,9 @@ def test_the_same_picture_can_be_attached_again(tab: Tab, server: Server, pictur
 def test_a_conversation_is_renamed_flagged_and_deleted_with_its_pictures(
     tab: Tab, server: Server, picture: Path
 ) -> None:
-    own = picture.with_name("own.png")
-    Image.new("RGB", (64, 48), "teal").save(own)
     # Early, since what a fold-out holds is filled in once more a moment after it is first opened.
     tab.find("#manage > button").click()
-    tab.ask("Grey it, please.", own)
-    tab.done("So it is: Converted the image to grayscale.")
+    own = greyed(tab, picture, "teal")
     assert shown(own), "gradio keeps the upload"
     tab.chat.get_by_label("Feedback").focus()
     tab.chat.get_by_role("button", name="Flag").click()
@@ -88,10 +88,7 @@ def test_a_conversation_is_renamed_flagged_and_deleted_with_its_pictures(
 def test_a_program_that_deletes_a_conversation_deletes_its_pictures_on_the_page(
     tab: Tab, server: Server, picture: Path
 ) -> None:
-    own = picture.with_name("plum.png")
-    Image.new("RGB", (64, 48), "plum").save(own)
-    tab.ask("Grey it, please.", own)
-    tab.done("So it is: Converted the image to grayscale.")
+    own = greyed(tab, picture, "plum")
     urls = [image.get_attribute("src") or "" for image in tab.chat.locator("img").all()]
     [turn] = server.turns()
     deleted = tab.page.request.delete(f"{server.url}/v1/conversations/{turn.conversation}")
@@ -99,6 +96,31 @@ def test_a_program_that_deletes_a_conversation_deletes_its_pictures_on_the_page(
     assert not shown(own)
     assert urls
     assert not any(tab.page.request.get(url).ok for url in urls)
+
+
+def test_a_conversation_whose_picture_is_lost_can_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    url = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "Hello"}]
+    asked = {"model": "scripted", "messages": [{"role": "user", "content": parts}]}
+    with served(tmp_path) as server, httpx.Client(base_url=server.url) as http:
+        kept = http.post("/v1/chat/completions", json=asked).json()["conversation"]
+        for artifact in [p for p in (tmp_path / "artifacts").rglob("*") if p.is_file()]:
+            artifact.unlink()
+        assert http.delete(f"/v1/conversations/{kept}").json()["deleted"]
+        assert http.get(f"/v1/conversations/{kept}").status_code == 404
+    assert "copies of an image on the page stay" in caplog.text
+
+
+def greyed(tab: Tab, picture: Path, colour: str) -> Path:
+    """A picture that nobody else has, which the page was asked to grey."""
+    own = picture.with_name(f"{colour}.png")
+    Image.new("RGB", (64, 48), colour).save(own)
+    tab.ask("Grey it, please.", own)
+    tab.done("So it is: Converted the image to grayscale.")
+    return own
 
 
 def shown(upload: Path) -> list[Path]:
