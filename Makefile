@@ -32,8 +32,9 @@ bench: .venv-test/.ready  ## ratios against baselines, measured in the same run
 	.venv-test/bin/python tests/benchmarks/records.py 50000
 	.venv-test/bin/python tests/benchmarks/masking.py
 
-shortlist: .venv-weights/.ready  ## teach the shortlist's encoder from the request bank
+shortlist: .venv-weights/.ready  ## teach the shortlist's encoder and the planner from the request bank
 	.venv-weights/bin/llava-plus train-shortlist --out runs/shortlist
+	.venv-weights/bin/llava-plus train-planner --encoder runs/shortlist/small --out runs/shortlist/small
 
 # Huge pages that stay with the process: glibc would hand every large tensor back and forth, which
 # takes a fifth of a step's time. Other C libraries take no notice.

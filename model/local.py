@@ -17,6 +17,7 @@ import torch
 
 from ..skills.errors import BadConfiguration, BadReply
 from ..skills.images import ImageStore
+from .advisor import Advisor
 from .conversation import AssistantMessage, Conversation
 from .grammar import ReplyGrammar, allowed_tokens
 from .images import EncodedImage, ImageEncoder
@@ -59,10 +60,9 @@ class LocalLMM:
         tool_images: bool | None = None,
     ) -> None:
         self.name = name
-        self._shortlist = shortlist_of(processor)
-        self.renderer = ChatRenderer(
-            processor, self._shortlist, calls=calls, tool_images=tool_images
-        )
+        shortlist = shortlist_of(processor)
+        self._advisor = Advisor.of(model, shortlist)
+        self.renderer = ChatRenderer(processor, shortlist, calls=calls, tool_images=tool_images)
         self._model = CachedModel(model.eval(), keep=keep_cache)
         self._images = ImageEncoder(processor, self.renderer.image_token)
         self._max_tokens = max_tokens
@@ -71,7 +71,6 @@ class LocalLMM:
         self._temperature, self._top_p = temperature, 1.0
         self._random = torch.Generator().manual_seed(seed)
         self._end_ids = end_ids_of(model, self.renderer)
-        self._familiar = frozenset(getattr(model.config, "familiar_skills", ()))
         size = model.get_output_embeddings().weight.shape[0]
         tokenizer = self.renderer.tokenizer
         self._grammar = ReplyGrammar(tokenizer, self.renderer.format, size) if use_grammar else None
@@ -241,11 +240,9 @@ class LocalLMM:
 
     def _weighing(self, conversation: Conversation) -> Weighing | None:
         """What else has a say in the next reply, for a model that was trained to share it."""
-        if self._shortlist is None:
+        if self._advisor is None:
             return None
-        return Weighing.of(
-            conversation, self._shortlist, self.renderer, self._end_ids, self._familiar
-        )
+        return Weighing.of(conversation, self._advisor, self.renderer, self._end_ids)
 
     @staticmethod
     def _masked(logits: torch.Tensor, matcher: LLMatcher) -> torch.Tensor:

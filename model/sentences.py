@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,7 @@ __all__ = ["SentenceEncoder", "save_small_encoder"]
 
 _WORDS = re.compile("word_embeddings")
 _KEPT = 20_000
+_TOGETHER = 128
 
 
 class SentenceEncoder:
@@ -63,12 +64,30 @@ class SentenceEncoder:
 
     def embed(self, texts: list[str]) -> torch.Tensor:
         """Vectors as `encode` gives them, through which gradients flow."""
-        inputs = self._tokenizer(
-            texts, padding=True, truncation=True, max_length=64, return_tensors="pt"
-        )
+        inputs = self._inputs(texts)
         hidden: torch.Tensor = self._model(**inputs).last_hidden_state
         mask = inputs["attention_mask"][..., None]
         return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+
+    def _inputs(self, texts: list[str]) -> Any:
+        return self._tokenizer(
+            texts, padding=True, truncation=True, max_length=64, return_tensors="pt"
+        )
+
+    @torch.no_grad()
+    def states(self, texts: Sequence[str], layers: Sequence[int]) -> list[torch.Tensor]:
+        """What `layers` say of every token, side by side in bfloat16: (tokens, widths) a text."""
+        found: dict[int, torch.Tensor] = {}
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        for start in range(0, len(order), _TOGETHER):
+            batch = order[start : start + _TOGETHER]
+            inputs = self._inputs([texts[index] for index in batch])
+            said = self._model(**inputs, output_hidden_states=True).hidden_states
+            wide = torch.cat([said[layer] for layer in layers], dim=-1).bfloat16()
+            lengths = inputs["attention_mask"].sum(1).tolist()
+            for index, words, length in zip(batch, wide, lengths, strict=True):
+                found[index] = words[:length].clone()
+        return [found[index] for index in range(len(texts))]
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """The encoder's weights."""

@@ -21,7 +21,7 @@ from .sentences import SentenceEncoder
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Likely", "Shortlist", "request_text", "skill_text"]
+__all__ = ["FOLDER", "Likely", "Shortlist", "request_text", "skill_text"]
 
 FOLDER = Path(__file__).parent / "shortlist_encoder"
 
@@ -38,7 +38,7 @@ class Shortlist:
     """Ranks skills for a request with a sentence encoder, by default the one that ships."""
 
     def __init__(self, encoder: SentenceEncoder | None = None, *, size: int = 3) -> None:
-        self._encoder = encoder or SentenceEncoder(str(FOLDER))
+        self.encoder = encoder or SentenceEncoder(str(FOLDER))
         self._size = size
 
     def nearness(
@@ -49,7 +49,7 @@ class Shortlist:
             return {}
         texts = [_texts(spec) for spec in skills]
         asked = request_text(request, image=image)
-        vectors = iter(self._encoder.encode([asked, *chain.from_iterable(texts)]))
+        vectors = iter(self.encoder.encode([asked, *chain.from_iterable(texts)]))
         wish = next(vectors)
         middles = [_middle(*(next(vectors) for _ in part)) for part in texts]
         near = (float(middle @ wish) for middle in middles)

@@ -1,20 +1,18 @@
-"""Weighing the next token of a reply by what the shortlist and the copied texts say."""
+"""Weighing the next token of a reply by what the advisor and the copied texts say."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 import torch
 
-from ..skills.calls import SkillSpec
 from .advice import Advice
+from .advisor import Advisor
 from .conversation import Conversation, SkillMessage, UserMessage
 from .copying import Copying
 from .rendering import ChatRenderer
-from .shortlist import Shortlist
 
 __all__ = ["Weighing"]
 
@@ -44,23 +42,18 @@ class Weighing:
     def of(
         cls,
         conversation: Conversation,
-        shortlist: Shortlist,
+        advisor: Advisor,
         renderer: ChatRenderer,
         end_ids: AbstractSet[int],
-        familiar: AbstractSet[str],
     ) -> Weighing:
-        """For the reply that comes next; `familiar` are the skills that the model knows."""
+        """For the reply that comes next."""
         asked, *since = conversation.turn
         assert isinstance(asked, UserMessage)
-        results = [m.text for m in since if isinstance(m, SkillMessage)]
-        called = {m.result.name for m in since if isinstance(m, SkillMessage)}
-        image = conversation.has_image(len(conversation.messages) - len(since) - 1)
-        near = shortlist.nearness(asked.text, conversation.skills, image=image)
-        advice = Advice(near, familiar, called, _chosen(asked.text, conversation.skills))
+        results = [message.text for message in since if isinstance(message, SkillMessage)]
         for_labels = Copying("\n".join([asked.words, *results]), opening=2.0)
         for_calls = replace(for_labels, going_on=2.0)
         for_words = Copying("\n".join(results))
-        return cls(renderer, end_ids, advice, for_calls, for_labels, for_words)
+        return cls(renderer, end_ids, advisor(conversation), for_calls, for_labels, for_words)
 
     def for_call(self) -> float:
         """What is added to the log-odds of a call, where the reply begins."""
@@ -119,14 +112,3 @@ class Weighing:
         logits = logits.clone()
         logits[self.renderer.vocabulary.beginning(rests)] += nats
         return logits
-
-
-def _chosen(request: str, skills: Sequence[SkillSpec]) -> set[str]:
-    """The skills of which the request says one of the choices that an argument has."""
-    said = set(re.findall(r"\w+", request.lower()))
-    return {
-        spec.name
-        for spec in skills
-        for schema in spec.parameters.get("properties", {}).values()
-        if said.intersection(map(str, schema.get("enum", ())))
-    }

@@ -92,6 +92,11 @@ def detections_summary(
     return f"Found {found}.{_limits(unknown, note)}"
 
 
+def found_nothing(text: str) -> bool:
+    """Whether a skill's words say that what was looked for is not there."""
+    return text.startswith(("Found no ", "Found nothing"))
+
+
 def _limits(unknown: Sequence[str], note: str) -> str:
     left_out = f"Not looked for (unknown to this detector): {', '.join(unknown)}."
     return "".join(f" {limit}" for limit in (left_out if unknown else "", note) if limit)

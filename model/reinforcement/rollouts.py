@@ -11,6 +11,7 @@ import torch
 
 from ...skills.errors import BadConfiguration, BadReply
 from ...skills.images import ImageStore
+from ..advisor import Advisor
 from ..conversation import AssistantMessage, Conversation
 from ..grammar import ReplyGrammar, allowed_tokens
 from ..images import EncodedImage, ImageEncoder
@@ -63,7 +64,7 @@ class SamplingLMM:
     """An LMM that samples from a model while it is trained, and notes every token.
 
     One turn at a time: `begin`, let an environment play, take `rollout`. With `served` it samples
-    under the grammar, and with the shortlist's and the copied texts' say, with which `LocalLMM`
+    under the grammar, and with the advisor's and the copied texts' say, with which `LocalLMM`
     serves the model; without, from the model's own odds alone. A reply that cannot be read stands
     as words, so that it is scored as it is and not asked for again.
     """
@@ -79,8 +80,9 @@ class SamplingLMM:
         temperature: float = 1.0,
         served: bool = True,
     ) -> None:
-        self._shortlist = shortlist_of(processor)
-        self.renderer = ChatRenderer(processor, self._shortlist)
+        shortlist = shortlist_of(processor)
+        self._advisor = Advisor.of(model, shortlist) if served else None
+        self.renderer = ChatRenderer(processor, shortlist)
         self._cached = CachedModel(model)
         self._images = ImageEncoder(processor, self.renderer.image_token)
         self._max_tokens, self._temperature, self._served = max_tokens, temperature, served
@@ -89,7 +91,6 @@ class SamplingLMM:
         self._end = tokenizer.encode(self.renderer.format.end, add_special_tokens=False)[:1]
         # An image token without an image cannot be learned from, so none is sampled.
         self.never = tokenizer.encode(self.renderer.image_token, add_special_tokens=False)
-        self._familiar = frozenset(getattr(model.config, "familiar_skills", ()))
         size = model.get_output_embeddings().weight.shape[0]
         self._grammar = ReplyGrammar(tokenizer, self.renderer.format, size) if served else None
         self._call = tokenizer.encode(self.renderer.format.begin, add_special_tokens=False)[:1]
@@ -251,11 +252,9 @@ class SamplingLMM:
         return self._grammar.matcher(conversation, calls_allowed=calls_allowed)
 
     def _weighing(self, conversation: Conversation) -> Weighing | None:
-        if self._shortlist is None or not self._served:
+        if self._advisor is None:
             return None
-        return Weighing.of(
-            conversation, self._shortlist, self.renderer, self._end_ids, self._familiar
-        )
+        return Weighing.of(conversation, self._advisor, self.renderer, self._end_ids)
 
     def _message(
         self, conversation: Conversation, written: Sequence[int], may_call: bool

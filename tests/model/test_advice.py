@@ -1,44 +1,52 @@
-"""What the shortlist adds to the odds of a call."""
+"""What shortlist and planner add to the odds of a call and of a skill's name."""
 
 from __future__ import annotations
 
 import pytest
 from llava_plus.model.advice import Advice
+from llava_plus.model.planner import Outlook
 
 KNOWN = frozenset({"detect", "adjust"})
+PLAN = Outlook({"detect": -0.5, "adjust": -2.5, "domino": -3.5}, call=-0.4, words=-1.4)
 
 
-@pytest.mark.parametrize(
-    ("near", "nats"),
-    [
-        ({"detect": 0.6, "dominant_colours": 0.2}, 3),
-        ({"detect": 0.1}, -2),
-        ({"detect": 0.2, "dominant_colours": 0.3}, 1),
-        ({"dominant_colours": 0.1}, -1),
-        ({}, 0),
-    ],
-)
-def test_a_near_skill_speaks_for_a_call_and_a_far_one_against(
-    near: dict[str, float], nats: float
+@pytest.mark.parametrize(("cosine", "nats"), [(0.5, 3), (0.2, 0), (0.1, -1)])
+def test_a_new_skill_that_is_nearest_speaks_for_a_call_as_far_as_it_is_near(
+    cosine: float, nats: float
 ) -> None:
-    advice = Advice(near, KNOWN, call_weight=10, neutral=0.3, new_neutral=0.2)
+    advice = Advice({"domino": cosine, "adjust": 0.05}, KNOWN, outlook=PLAN, call_weight=10)
     assert advice.for_call() == pytest.approx(nats)
 
 
-def test_once_the_nearest_skill_was_called_no_more_is_likely() -> None:
-    near = {"detect": 0.4, "adjust": 0.5, "dominant_colours": 0.2}
-    assert Advice(near, KNOWN, frozenset({"detect"})).for_call() == 0
-    assert Advice(near, KNOWN, frozenset({"detect", "adjust"})).for_call() < 0
-    assert Advice({}, KNOWN, frozenset({"detect"})).for_call() == 0
+def test_elsewhere_the_plan_speaks() -> None:
+    near = {"detect": 0.4, "adjust": 0.5, "domino": 0.2}
+    assert Advice(near, KNOWN, outlook=PLAN, plan_weight=2).for_call() == pytest.approx(2)
+    called = frozenset({"adjust"})
+    assert Advice(near, KNOWN, called, PLAN, plan_weight=2).for_call() == pytest.approx(2)
+    assert Advice(near, KNOWN).for_call() == 0, "there is no plan"
+    assert Advice({}, KNOWN).for_call() == 0, "nothing is on offer"
 
 
-def test_a_choice_that_was_said_favours_its_skill_after_a_call() -> None:
-    near = {"detect": 0.4, "adjust": 0.3, "segment": 0.5}
-    first = Advice(near, KNOWN | {"segment"}, chosen=frozenset({"adjust"}))
-    assert first.for_name("", "adj") == 0
-    later = Advice(near, KNOWN, frozenset({"detect"}), frozenset({"adjust", "detect"}), choice=3)
-    assert later.for_name("", "adj") == 3
-    assert later.for_name("", "seg") == later.for_name("", "det") == 0
+def test_once_a_new_skill_that_is_nearest_was_called_no_more_is_likely() -> None:
+    near = {"detect": 0.4, "domino": 0.6}
+    assert Advice(near, KNOWN, frozenset({"detect"}), PLAN).for_call() == 0
+    assert Advice(near, KNOWN, frozenset({"detect", "domino"}), PLAN).for_call() < 0
+
+
+def test_names_are_favoured_as_the_plan_has_them() -> None:
+    near = {"detect": 0.4, "adjust": 0.5, "domino": 0.2}
+    advice = Advice(near, KNOWN, outlook=PLAN, plan_weight=2)
+    assert advice.for_name("", "det") == pytest.approx(6)
+    assert advice.for_name("ad", "just") == pytest.approx(2)
+    assert advice.for_name("", "d") == pytest.approx(6), "detect can still follow"
+    assert advice.for_name("", "dom") == advice.for_name("", "no") == 0
+
+
+def test_a_new_skill_that_is_nearest_is_not_outdone_by_the_plan() -> None:
+    near = {"detect": 0.4, "adjust": 0.5, "domino": 0.6}
+    advice = Advice(near, KNOWN, outlook=PLAN, plan_weight=2, name_weight=10)
+    assert advice.for_name("", "dom") == pytest.approx(7)
+    assert advice.for_name("", "det") == pytest.approx(6)
 
 
 def test_a_skill_that_is_new_is_favoured_as_far_as_it_is_nearer_than_all_familiar_ones() -> None:
@@ -50,3 +58,4 @@ def test_a_skill_that_is_new_is_favoured_as_far_as_it_is_nearer_than_all_familia
     assert advice.for_name("", "adj") == advice.for_name("", "det") == 0
     assert advice.for_name("", "no") == 0
     assert Advice(near, name_weight=10).for_name("", "ad") == pytest.approx(5)
+    assert Advice(near, KNOWN, frozenset({"detect"}), name_weight=10).for_name("", "dom") == 0
