@@ -28,8 +28,8 @@ class Advice:
     nearest, `call_weight` nats a cosine speak for a call, counted from `neutral`, the cosine that
     speaks neither for one nor against; it is favoured by `name_weight` nats a cosine, as far as it
     is nearer than all the familiar ones; and once it has been `called`, `enough` nats speak for
-    words. Elsewhere the outlook counts `plan_weight` times, since the model is surer of itself
-    than it is right.
+    words. Elsewhere the outlook counts `plan_weight` times for a call, since the model is surer of
+    itself than it is right, and `order_weight` times between names, since it reads order better.
     """
 
     near: Mapping[str, float]
@@ -41,6 +41,7 @@ class Advice:
     name_weight: float = 15.0
     enough: float = -2.0
     plan_weight: float = 3.0
+    order_weight: float = 1.0
 
     def for_call(self) -> float:
         """What is added to the log-odds of a call."""
@@ -76,7 +77,7 @@ class Advice:
         odds = self.outlook.skills if self.outlook else {}
         most, least = max(odds.values(), default=0.0), min(odds.values(), default=0.0)
         return {
-            name: self.plan_weight * ((most if name in self.ahead else one) - least)
+            name: self.order_weight * ((most if name in self.ahead else one) - least)
             for name, one in odds.items()
         }
 

@@ -35,7 +35,7 @@ def test_once_a_new_skill_that_is_nearest_was_called_no_more_is_likely() -> None
 
 def test_names_are_favoured_as_the_plan_has_them() -> None:
     near = {"detect": 0.4, "adjust": 0.5, "domino": 0.2}
-    advice = Advice(near, KNOWN, outlook=PLAN, plan_weight=2)
+    advice = Advice(near, KNOWN, outlook=PLAN, order_weight=2)
     assert advice.for_name("", "det") == pytest.approx(6)
     assert advice.for_name("ad", "just") == pytest.approx(2)
     assert advice.for_name("", "d") == pytest.approx(6), "detect can still follow"
@@ -44,7 +44,7 @@ def test_names_are_favoured_as_the_plan_has_them() -> None:
 
 def test_a_new_skill_that_is_nearest_is_not_outdone_by_the_plan() -> None:
     near = {"detect": 0.4, "adjust": 0.5, "domino": 0.6}
-    advice = Advice(near, KNOWN, outlook=PLAN, plan_weight=2, name_weight=10)
+    advice = Advice(near, KNOWN, outlook=PLAN, order_weight=2, name_weight=10)
     assert advice.for_name("", "dom") == pytest.approx(7)
     assert advice.for_name("", "det") == pytest.approx(6)
 
