@@ -61,10 +61,13 @@ class Weighing:
 
     def __call__(self, logits: torch.Tensor, written: Sequence[int]) -> torch.Tensor:
         """Weigh `logits` [vocabulary], -inf where the grammar forbids, after `written`."""
+        half = self.renderer.vocabulary.broken_off(written)
         text = self._text(written)
+        if half:
+            text = text.rstrip("\ufffd")
         form = self.renderer.format
         if form.begin not in text:
-            return self._copied(logits, text, self.for_words, ends="")
+            return self._copied(logits, text, half, self.for_words, ends="")
         name = form.begun_name(text)
         if name is not None:
             return self._named(logits, name)
@@ -72,9 +75,9 @@ class Weighing:
         if value is None:
             return logits
         if not value.text.strip():
-            return self._opened(logits, value.text)
+            return self._opened(logits, value.text, half)
         source = self.for_labels if value.listed else self.for_calls
-        return self._copied(logits, value.text, source, ends='"')
+        return self._copied(logits, value.text, half, source, ends='"')
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.renderer.tokenizer.decode(list(tokens), skip_special_tokens=False))
@@ -89,7 +92,7 @@ class Weighing:
         return logits
 
     def _copied(
-        self, logits: torch.Tensor, begun: str, source: Copying, *, ends: str
+        self, logits: torch.Tensor, begun: str, half: bytes, source: Copying, *, ends: str
     ) -> torch.Tensor:
         """Favour what follows in the source; less so where the model would rather end."""
         rests = [rest for rest in source.following(begun) if rest.strip()]
@@ -99,16 +102,22 @@ class Weighing:
         if best in self.end_ids:
             return logits
         if ends and ends in self._text([best]):
-            return self._favour(logits, source.clause(rests), source.going_on)
-        return self._favour(logits, rests, source.weight)
+            return self._favour(logits, half, source.clause(rests), source.going_on)
+        return self._favour(logits, half, rests, source.weight)
 
-    def _opened(self, logits: torch.Tensor, begun: str) -> torch.Tensor:
+    def _opened(self, logits: torch.Tensor, begun: str, half: bytes) -> torch.Tensor:
         """Favour the words of the source where an argument begins that may be any text."""
-        if not self.for_calls.opening or int(logits.isfinite().sum()) < _FREE:
+        if not self.for_calls.opening or not (half or int(logits.isfinite().sum()) >= _FREE):
             return logits
-        return self._favour(logits, self.for_calls.beginnings(begun), self.for_calls.opening)
+        words = self.for_calls.beginnings(begun)
+        return self._favour(logits, half, words, self.for_calls.opening)
 
-    def _favour(self, logits: torch.Tensor, rests: Sequence[str], nats: float) -> torch.Tensor:
+    def _favour(
+        self, logits: torch.Tensor, half: bytes, rests: Sequence[str], nats: float
+    ) -> torch.Tensor:
+        """Add `nats` to the tokens that begin a rest, or go on its first letter after `half`."""
+        wanted = [rest.encode("utf-8", "replace") for rest in rests]
+        going_on = [rest.removeprefix(half) for rest in wanted if rest.startswith(half)]
         logits = logits.clone()
-        logits[self.renderer.vocabulary.beginning(rests)] += nats
+        logits[self.renderer.vocabulary.beginning(going_on)] += nats
         return logits

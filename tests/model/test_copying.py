@@ -110,12 +110,37 @@ def test_a_name_in_a_list_may_end_within_a_clause_that_other_arguments_go_on(
     assert favoured.startswith(renderer.tokenizer.decode([best]))
 
 
+@pytest.mark.parametrize(
+    "text", ["fêtes in Łódź", "日本 signs", "a 😀 mug", "£20 and €5", "naïve 🇬🇧"]
+)
+def test_letters_of_several_tokens_are_copied_whole(renderer: ChatRenderer, text: str) -> None:
+    request = Copying(f"Paint {text}.", opening=2.0, going_on=2.0)
+    weighing = Weighing(renderer, set(), Advice({}), request, request, Copying(""))
+    begun = renderer.format.begin + '{"name": " generate", "arguments": {"prompt": " Paint'
+    written = renderer.tokenizer.encode(begun, add_special_tokens=False)
+    for token in renderer.tokenizer.encode(f" {text}", add_special_tokens=False):
+        weighed = weighing(torch.zeros(len(renderer.tokenizer)), written)
+        if renderer.tokenizer.decode([token]).strip():
+            assert weighed[token] == weighed.max() > 0
+        written.append(token)
+
+
 def test_the_tokens_with_which_a_text_begins_are_found(renderer: ChatRenderer) -> None:
-    pieces = {n: renderer.tokenizer.decode([n]) for n in range(len(renderer.tokenizer))}
-    told = [n for n, piece in pieces.items() if piece.strip()]
+    vocabulary = renderer.tokenizer.get_vocab().values()
+    pieces = {n: renderer.tokenizer.decode([n]) for n in sorted(vocabulary)}
+    control = renderer.tokenizer.added_tokens_decoder
+    whole = [n for n, piece in pieces.items() if piece.strip() and "\ufffd" not in piece]
+    told = [n for n in whole if n not in control]
     for text in (pieces[token] + "ish" for token in told[::7]):
-        found = renderer.vocabulary.beginning([text, "  "])
+        found = renderer.vocabulary.beginning([text.encode(), b"  "])
         assert found == [token for token in told if text.startswith(pieces[token])]
+
+
+def test_a_text_begins_with_no_control_token(renderer: ChatRenderer) -> None:
+    for token in renderer.tokenizer.added_tokens_decoder.values():
+        if token.special:
+            [spelled] = renderer.tokenizer.encode(token.content, add_special_tokens=False)
+            assert spelled not in renderer.vocabulary.beginning([token.content.encode()])
 
 
 @pytest.mark.parametrize(
