@@ -18,6 +18,8 @@ __all__ = ["Weighing"]
 
 _LIKELIEST = 40
 """Among so many tokens those that go on a name are looked for."""
+_WITHIN_A_LETTER = 20.0
+"""So many nats for the rest of a letter: a model says little of bytes that it has seldom seen."""
 _FREE = 1000
 """Where the grammar allows so many tokens, any text may stand."""
 
@@ -119,5 +121,5 @@ class Weighing:
         wanted = [rest.encode("utf-8", "replace") for rest in rests]
         going_on = [rest.removeprefix(half) for rest in wanted if rest.startswith(half)]
         logits = logits.clone()
-        logits[self.renderer.vocabulary.beginning(going_on)] += nats
+        logits[self.renderer.vocabulary.beginning(going_on)] += _WITHIN_A_LETTER if half else nats
         return logits
