@@ -1,8 +1,9 @@
 """The planner: which of the familiar skills a request wants first, which next, and when none.
 
 A vector for a whole request tells little of its order, and a small language model has seen few
-words. So a smaller network looks at what two layers of the shortlist's encoder say of every word,
-once for what was called so far, by cross-attention (Vaswani et al. 2017).
+words. So smaller networks look at what two layers of the shortlist's encoder say of every word,
+once for what was called so far, by cross-attention (Vaswani et al. 2017). What they say is the
+mean of several that differ by their seed alone, since their mistakes differ too.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from torch import nn
 from ..skills.errors import BadConfiguration
 from .sentences import SentenceEncoder
 from .shortlist import FOLDER, request_text
+from .small_weights import eight_bits, restored
 
-__all__ = ["LAYERS", "Asked", "Outlook", "PlanNetwork", "Planner", "as_states"]
+__all__ = ["LAYERS", "Asked", "Outlook", "PlanNetwork", "Planner", "as_states", "plan_networks"]
 
-FILE = "planner.safetensors"
+FILES = "planner-*.safetensors"
 LAYERS = (3, 6)
 """Of the encoder: the words before they are made one meaning, and after."""
 _HEADS = 6
@@ -90,29 +92,46 @@ class PlanNetwork(nn.Module):
         odds: torch.Tensor = self.next(now)
         return odds
 
-    def save(self, folder: Path) -> None:
-        """Write the weights in bfloat16, with the names of the skills, into `folder`."""
+    def save(self, path: Path) -> None:
+        """Write the weights, matrices in eight bits, and the names of the skills into one file."""
         from safetensors.torch import save_file
 
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {key: value.bfloat16() for key, value in self.state_dict().items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights: dict[str, torch.Tensor] = {}
+        for key, value in self.state_dict().items():
+            weights |= eight_bits(key, value) if value.ndim == 2 else {key: value.half()}
         told = {"skills": json.dumps(self.skills), "made_with": json.dumps(self._made_with)}
-        save_file(weights, folder / FILE, metadata=told)
+        save_file(weights, path, metadata=told)
 
     @classmethod
-    def load(cls, folder: Path) -> PlanNetwork:
+    def load(cls, path: Path) -> PlanNetwork:
         """What `save` wrote. Raises `BadConfiguration` when it is missing or broken."""
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(folder / FILE, "pt") as file:
+            with safe_open(path, "pt") as file:
                 told = file.metadata()
-                weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+                stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             network = cls(json.loads(told["skills"]), **json.loads(told["made_with"]))
-            network.load_state_dict(weights)
+            network.load_state_dict(restored(stored))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise BadConfiguration(f"{folder / FILE} cannot be read: {error}") from error
+            raise BadConfiguration(f"{path} cannot be read: {error}") from error
         return network.eval()
+
+
+def plan_networks(folder: Path) -> list[PlanNetwork]:
+    """The networks of a planner that `llava-plus train-planner` wrote into `folder`.
+
+    Raises `BadConfiguration` when there is none, or one is broken or of other skills or layers.
+    """
+    paths = sorted(folder.glob(FILES))
+    if not paths:
+        raise BadConfiguration(f"{folder} holds no {FILES}: llava-plus train-planner makes them")
+    networks = [PlanNetwork.load(path) for path in paths]
+    for path, network in zip(paths, networks, strict=True):
+        if (network.skills, network.read_layers) != (networks[0].skills, networks[0].read_layers):
+            raise BadConfiguration(f"{path} knows other skills or layers than {paths[0].name}")
+    return networks
 
 
 class _Looking(nn.Module):
@@ -136,11 +155,13 @@ class _Looking(nn.Module):
 
 
 class Planner:
-    """Tells what a request wants next, with an encoder and a network, by default what ships."""
+    """Tells what a request wants next, with an encoder and networks, by default those that ship."""
 
-    def __init__(self, encoder: SentenceEncoder, network: PlanNetwork | None = None) -> None:
+    def __init__(
+        self, encoder: SentenceEncoder, networks: Sequence[PlanNetwork] | None = None
+    ) -> None:
         self._encoder = encoder
-        self._network = network or PlanNetwork.load(FOLDER)
+        self._networks = networks or plan_networks(FOLDER)
 
     @torch.inference_mode()
     def __call__(self, asked: Asked, called: Sequence[str], offered: Iterable[str]) -> Outlook:
@@ -148,12 +169,13 @@ class Planner:
 
         A skill that is wanted and not on offer speaks for words: that it is missing.
         """
-        [words] = self._encoder.states([asked.read], self._network.read_layers)
-        skills, offer = self._network.skills, set(offered)
+        [words] = self._encoder.states([asked.read], self._networks[0].read_layers)
+        skills, offer = self._networks[0].skills, set(offered)
         state = as_states(skills, asked, [name for name in called if name in skills])[-1]
         padded = torch.zeros(1, len(words), dtype=torch.bool)
-        odds = self._network(words[None].float(), padded, torch.tensor([[state]]))[0, 0]
-        *known, other, end = torch.log_softmax(odds, dim=-1).tolist()
+        told = [net(words[None].float(), padded, torch.tensor([[state]])) for net in self._networks]
+        odds = torch.cat(told).log_softmax(dim=-1).mean(dim=(0, 1))
+        *known, other, end = odds.log_softmax(dim=-1).tolist()
         wanted = {name: nats for name, nats in zip(skills, known, strict=True) if name in offer}
         missing = [nats for name, nats in zip(skills, known, strict=True) if name not in offer]
         unknown = dict.fromkeys(offer - set(skills), other)

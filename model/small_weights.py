@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 __all__ = [
     "FILE",
     "LANGUAGE",
+    "eight_bits",
     "four_bits",
     "load_small",
     "open_small",
+    "restored",
     "rounded_weights",
     "save_small",
 ]
@@ -67,6 +69,21 @@ def _unpack(packed: torch.Tensor) -> torch.Tensor:
     return both.reshape(packed.shape[0], -1).to(torch.int8) - 8
 
 
+def eight_bits(key: str, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A matrix as it is stored under `key`: whole numbers to 127, and a scale for every row."""
+    scale = weights.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
+    return {key: (weights / scale).round().to(torch.int8), key + _SCALE: scale.half()}
+
+
+def restored(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What was stored, in float32 again, by the names that the weights have in their model."""
+    return {
+        key: _restored(value, stored.get(key + _SCALE))
+        for key, value in stored.items()
+        if not key.endswith(_SCALE)
+    }
+
+
 def save_small(model: PreTrainedModel, folder: Path, coarse: re.Pattern[str]) -> None:
     """Write a model's configuration and weights; matrices whose names `coarse` finds in four bits.
 
@@ -86,9 +103,7 @@ def save_small(model: PreTrainedModel, folder: Path, coarse: re.Pattern[str]) ->
             codes, small[key + _SCALE] = four_bits(weights.float())
             small[key] = _pack(codes)
         else:
-            scale = weights.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
-            small[key] = (weights / scale).round().to(torch.int8)
-            small[key + _SCALE] = scale.half()
+            small |= eight_bits(key, weights)
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     if model.can_generate():
@@ -126,13 +141,8 @@ def load_small(model: PreTrainedModel, folder: Path) -> None:
         stored = load_file(folder / FILE)
     except SafetensorError as error:
         raise BadConfiguration(f"{folder / FILE} cannot be read: {error}") from error
-    weights = {
-        key: _restored(value, stored.get(key + _SCALE))
-        for key, value in stored.items()
-        if not key.endswith(_SCALE)
-    }
     try:
-        missing, unknown = model.load_state_dict(weights, strict=False)
+        missing, unknown = model.load_state_dict(restored(stored), strict=False)
     except RuntimeError as error:
         raise BadConfiguration(f"{folder / FILE} fits another model: {error}") from error
     tied = {_HEAD} if model.config.tie_word_embeddings else set()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from llava_plus.model.planner import Asked, Planner, PlanNetwork, as_states
+from llava_plus.model.planner import Asked, Planner, PlanNetwork, as_states, plan_networks
 from llava_plus.model.sentences import SentenceEncoder
 from llava_plus.model.shortlist import Shortlist
 from llava_plus.model.training.planner import Planned, train_planner
@@ -111,8 +111,8 @@ def test_a_planner_learns_its_lessons_and_is_kept(encoder_folder: Path, tmp_path
 
     network = learned()
     assert losses[-1] < 0.4 * losses[0]
-    network.save(tmp_path)
-    kept = Planner(encoder, PlanNetwork.load(tmp_path))
+    network.save(tmp_path / "planner-0.safetensors")
+    kept = Planner(encoder, plan_networks(tmp_path))
     for lesson in LESSONS:
         wanted = ["song"] if lesson.skills is None else [*lesson.skills, "words"]
         for made, name in enumerate(wanted):
@@ -129,9 +129,47 @@ def test_what_was_called_is_told_by_number_and_by_the_last_one() -> None:
     assert states[3] == [2, 1, 0, 1, 1, 0]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not weights"])
-def test_a_planner_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "planner.safetensors").write_bytes(content)
-    with pytest.raises(BadConfiguration, match=r"planner\.safetensors cannot be read"):
-        PlanNetwork.load(tmp_path)
+def a_network(skills: list[str], *, layers: tuple[int, ...] = (3,), seed: int = 0) -> PlanNetwork:
+    torch.manual_seed(seed)
+    return PlanNetwork(skills, read=384, layers=layers, width=48).eval()
+
+
+def test_several_networks_tell_the_mean_of_what_each_tells(tmp_path: Path) -> None:
+    encoder, asked = Shortlist().encoder, Asked("Blur every face, please.", image=True)
+    for seed in (0, 1):
+        a_network(ALL, seed=seed).save(tmp_path / f"planner-{seed}.safetensors")
+    networks = plan_networks(tmp_path)
+    alone = [Planner(encoder, [network])(asked, [], ALL) for network in networks]
+    both = Planner(encoder, networks)(asked, [], ALL)
+    ahead = [one.skills["ocr"] - one.skills["tag"] for one in (*alone, both)]
+    assert ahead[0] != ahead[1]
+    assert ahead[2] == pytest.approx((ahead[0] + ahead[1]) / 2, abs=1e-4)
+
+
+def test_eight_bits_keep_what_a_network_tells(tmp_path: Path) -> None:
+    encoder, asked = Shortlist().encoder, Asked("Blur every face, please.", image=True)
+    network = a_network(ALL)
+    network.save(tmp_path / "planner-0.safetensors")
+    told = Planner(encoder, [network])(asked, [], ALL)
+    kept = Planner(encoder, plan_networks(tmp_path))(asked, [], ALL)
+    assert kept.skills == pytest.approx(told.skills, abs=0.05)
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights"])
+def test_a_planner_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "planner-0.safetensors").write_bytes(content)
+    with pytest.raises(BadConfiguration, match=r"planner-0\.safetensors cannot be read"):
+        plan_networks(tmp_path)
+
+
+def test_a_folder_without_a_planner_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadConfiguration, match=r"holds no planner-.*train-planner makes them"):
+        plan_networks(tmp_path)
+
+
+def test_networks_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    a_network(ALL).save(tmp_path / "planner-0.safetensors")
+    for stranger in (a_network(ALL[1:]), a_network(ALL, layers=(6,))):
+        stranger.save(tmp_path / "planner-1.safetensors")
+        with pytest.raises(BadConfiguration, match=r"planner-1.* knows other skills or layers"):
+            plan_networks(tmp_path)
